@@ -1,0 +1,285 @@
+"""The one strict reader of JSON and TOML from outside, and of the fields inside them.
+
+Refused in JSON (RFC 8259 leaves these open, readers differ on them, and differing readers are how
+signed documents get two meanings): a byte order mark, duplicate keys, NaN and Infinity, floats
+where they are not asked for, integers beyond 2^63-1, lone surrogates, and deep nesting.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from airgap.errors import InputError
+
+MAX_DOCUMENT = 64 * 1024 * 1024
+"""Bytes: the default cap on a document; the lock of a very large bundle is below 16 MiB."""
+
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+T = TypeVar("T")
+
+
+def parse_json(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats: bool = False) -> Json:
+    """Parse `data` strictly. `what` names the document in errors.
+
+    Raises InputError when the bytes are too many, not UTF-8, or break any rule of this module.
+    """
+    text = _text(data, what, max_bytes)
+    _cap_depth(data, what)
+
+    def refuse(token: str) -> NoReturn:
+        raise InputError(f"{what}: {token} is not allowed in JSON")
+
+    def no_float(token: str) -> NoReturn:
+        raise InputError(f"{what}: expected an integer, found {token[:40]}")
+
+    def integer(token: str) -> int:
+        if len(token) > 20 or abs(int(token)) > MAX_INTEGER:
+            raise InputError(f"{what}: the integer {token[:24]} is beyond 2^63-1")
+        return int(token)
+
+    def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"{what}: the key {twice!r} occurs twice in one object")
+        return table
+
+    try:
+        value: Json = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_int=integer,
+            parse_float=float if floats else no_float,
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+    _refuse_surrogates(value, what)
+    return value
+
+
+def parse_toml(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT) -> dict[str, object]:
+    """Parse TOML 1.0 (`tomllib` refuses duplicate keys itself). Raises InputError."""
+    text = _text(data, what, max_bytes)
+    _cap_depth(data, what)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{what}: not TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{what}: nested too deeply") from None
+
+
+def canonical_json(value: object) -> bytes:
+    """The bytes airgap writes for a signed or addressed document: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def read_capped(path: Path, *, max_bytes: int = MAX_DOCUMENT) -> bytes:
+    """The bytes of a document a user named. Raises InputError when absent, too large or unreadable."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > max_bytes:
+        raise InputError(f"{path}: larger than {max_bytes} bytes, which no such document is")
+    return data
+
+
+def _text(data: bytes, what: str, max_bytes: int) -> str:
+    if len(data) > max_bytes:
+        raise InputError(f"{what}: {len(data)} bytes, more than the {max_bytes} allowed")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise InputError(f"{what}: begins with a byte order mark; save it as plain UTF-8")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what}: not UTF-8 at byte {error.start}") from None
+
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _cap_depth(data: bytes, what: str) -> None:
+    """Judge nesting before any recursive parser sees the bytes."""
+    depth = 0
+    for match in _STRUCTURE.finditer(data):
+        token = match.group()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InputError(f"{what}: nested more than {MAX_DEPTH} levels deep")
+        elif token in (b"]", b"}"):
+            depth -= 1
+
+
+def _refuse_surrogates(value: Json, what: str) -> None:
+    stack: list[Json] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item.keys())
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, str) and any("\ud800" <= c <= "\udfff" for c in item):
+            raise InputError(f"{what}: a string holds a lone surrogate, which is not Unicode")
+
+
+class Fields:
+    """One table of a decoded document, read key by key; every problem is kept, none stops the reading.
+
+    A getter returns a usable stand-in after it recorded a problem, so that one run reports all of
+    them. Whoever began the reading calls `done()` on each table (unknown keys) and then `raise_if_bad`.
+    """
+
+    def __init__(self, value: object, path: str = "", problems: list[str] | None = None) -> None:
+        self.path = path
+        self.problems: list[str] = [] if problems is None else problems
+        self._table: Mapping[str, object] = {}
+        self._read: set[str] = set()
+        if isinstance(value, dict):
+            self._table = value
+        else:
+            self.problem("", f"expected a table, found {_kind(value)}")
+
+    def problem(self, key: str, message: str) -> None:
+        """Record that the value under `key` ('' for the table itself) is wrong."""
+        self.problems.append(f"{self._at(key) or 'document'}: {message}")
+
+    def has(self, key: str) -> bool:
+        return key in self._table
+
+    def text(
+        self, key: str, *, default: str | None = None, pattern: str = "", expected: str = "a string"
+    ) -> str:
+        """A string; with `pattern`, one that matches it whole."""
+        value = self._take(key, default, expected)
+        if value is None:
+            return ""
+        if not isinstance(value, str) or (pattern and not re.fullmatch(pattern, value)):
+            shown = repr(value) if isinstance(value, str) else _kind(value)
+            self.problem(key, f"expected {expected}, found {shown[:80]}")
+            return ""
+        return value
+
+    def optional_text(self, key: str, *, pattern: str = "", expected: str = "a string") -> str | None:
+        return self.text(key, pattern=pattern, expected=expected) if self.has(key) else None
+
+    def parsed(self, key: str, parse: Callable[[str], T], stand_in: T, *, default: str | None = None) -> T:
+        """A string turned into a value by `parse`; its InputError becomes a problem here."""
+        before = len(self.problems)
+        value = self.text(key, default=default)
+        if len(self.problems) > before:
+            return stand_in
+        try:
+            return parse(value)
+        except InputError as error:
+            self.problem(key, error.message)
+            return stand_in
+
+    def integer(self, key: str, *, default: int | None = None, minimum: int = 0) -> int:
+        value = self._take(key, default, "an integer")
+        if value is None:
+            return minimum
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            self.problem(key, f"expected an integer of at least {minimum}, found {value!r:.40}")
+            return minimum
+        if value > MAX_INTEGER:
+            self.problem(key, "beyond 2^63-1")
+            return minimum
+        return value
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        value = self._take(key, default, "true or false")
+        if not isinstance(value, bool):
+            self.problem(key, f"expected true or false, found {_kind(value)}")
+            return default
+        return value
+
+    def texts(self, key: str, *, default: Sequence[str] | None = ()) -> tuple[str, ...]:
+        """A list of strings; `default=None` makes it required."""
+        value = self._take(key, None if default is None else list(default), "a list of strings")
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.problem(key, f"expected a list of strings, found {_kind(value)}")
+            return ()
+        return tuple(value)
+
+    def table(self, key: str) -> "Fields":
+        """A required table inside this one."""
+        value = self._take(key, None, "a table")
+        return Fields({} if value is None else value, self._at(key), self.problems)
+
+    def optional_table(self, key: str) -> "Fields | None":
+        return self.table(key) if self.has(key) else None
+
+    def tables(self, key: str) -> "list[Fields]":
+        """A list of tables; absent means none."""
+        value = self._take(key, [], "a list of tables")
+        if not isinstance(value, list):
+            self.problem(key, f"expected a list of tables, found {_kind(value)}")
+            return []
+        return [Fields(item, f"{self._at(key)}[{index}]", self.problems) for index, item in enumerate(value)]
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys of a table whose keys are data; reading them this way makes none unknown."""
+        self._read.update(self._table)
+        return tuple(self._table)
+
+    def one_of(self, *keys: str) -> None:
+        """Record a problem unless exactly one of `keys` is present."""
+        present = [key for key in keys if self.has(key)]
+        if len(present) != 1:
+            found = " and ".join(present) or "none"
+            self.problem("", f"expected exactly one of {', '.join(keys)}; found {found}")
+
+    def done(self) -> None:
+        """Record every key that nobody asked for."""
+        known = ", ".join(sorted(self._read)) or "none"
+        for key in self._table:
+            if key not in self._read:
+                self.problem(key, f"unknown key; known here: {known}")
+
+    def raise_if_bad(self, what: str) -> None:
+        """Raise one InputError that names every problem."""
+        if self.problems:
+            count = len(self.problems)
+            raise InputError(f"{what}: {count} problem{'s' if count > 1 else ''}", problems=self.problems)
+
+    def _take(self, key: str, default: object, expected: str) -> object:
+        self._read.add(key)
+        if key in self._table:
+            return self._table[key]
+        if default is None:
+            self.problem(key, f"missing; expected {expected}")
+        return default
+
+    def _at(self, key: str) -> str:
+        return ".".join(part for part in (self.path, key) if part)
+
+
+def read_document(data: bytes, what: str, build: Callable[[Fields], T]) -> T:
+    """Parse strict JSON and build a value from its fields, all problems in one InputError."""
+    fields = Fields(parse_json(data, what))
+    fields.raise_if_bad(what)
+    value = build(fields)
+    fields.done()
+    fields.raise_if_bad(what)
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {dict: "a table", list: "a list", str: "a string", bool: "a boolean", int: "an integer"}
+    return names.get(type(value), type(value).__name__)

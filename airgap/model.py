@@ -1,0 +1,289 @@
+"""The values every room shares: digests, paths, the target, locked files, artifacts, findings."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from airgap.errors import InputError
+
+Sha256 = NewType("Sha256", str)
+"""64 lower-case hex digits: what names a blob."""
+
+BundlePath = NewType("BundlePath", str)
+"""A path that `bundle_path` accepted: safe to join below a directory on any platform."""
+
+NAME_PATTERN = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
+"""Names of bundles, artifacts, channels and holders; also valid as an OCI reference name."""
+
+
+def sha256_hex(text: str) -> Sha256:
+    """Raises InputError unless `text` is 64 lower-case hex digits."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise InputError(f"expected a sha256 of 64 lower-case hex digits, found {text[:80]!r}")
+    return Sha256(text)
+
+
+def oci_digest(text: str) -> Sha256:
+    """The sha256 inside `sha256:<hex>` (OCI image-spec, descriptor.md). Raises InputError."""
+    algorithm, _, value = text.partition(":")
+    if algorithm != "sha256":
+        raise InputError(f"expected a sha256:<hex> digest, found {text[:80]!r}")
+    return sha256_hex(value)
+
+
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+
+
+def bundle_path(text: str) -> BundlePath:
+    """Accept a relative `/`-separated path that means the same on every file system.
+
+    Raises InputError for empty, `.` and `..` components, backslashes, drive letters, control and
+    format characters (bidi overrides among them), reserved Windows names, a trailing dot or space,
+    and components above 255 bytes.
+    """
+    if not text or len(text.encode("utf-8", "surrogatepass")) > 4096:
+        raise InputError(f"not a path inside a bundle: {text[:80]!r}")
+    for part in text.split("/"):
+        wrong = _component_problem(part)
+        if wrong:
+            raise InputError(f"not a path inside a bundle: {text[:200]!r} ({wrong})")
+    return BundlePath(text)
+
+
+def _component_problem(part: str) -> str:
+    if part in ("", ".", ".."):
+        return "an empty, '.' or '..' component"
+    if "\\" in part or re.match(r"[A-Za-z]:", part):
+        return "a backslash or drive letter"
+    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in part):
+        return "a control, format or surrogate character"
+    if _RESERVED.fullmatch(part):
+        return "a name reserved on Windows"
+    if part[-1] in ". ":
+        return "a trailing dot or space"
+    if len(part.encode()) > 255:
+        return "a component longer than 255 bytes"
+    return ""
+
+
+def path_collisions(paths: Iterable[str]) -> list[str]:
+    """Describe every two paths that one file system would hold as one, and files that are also parents."""
+    seen: dict[str, str] = {}
+    problems = []
+    spelled = list(paths)
+    for path in spelled:
+        folded = _fold(path)
+        other = seen.setdefault(folded, path)
+        if other is not path:
+            problems.append(f"{other!r} and {path!r} are one file on some file systems")
+    for path in spelled:
+        parts = _fold(path).split("/")
+        for end in range(1, len(parts)):
+            parent = seen.get("/".join(parts[:end]))
+            if parent is not None:
+                problems.append(f"{parent!r} is a file and also the parent of {path!r}")
+    return problems
+
+
+def _fold(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """An OCI platform: `os/architecture[/variant]`."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Platform":
+        """Raises InputError unless the text is OCI notation."""
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9._-]+", p) for p in parts):
+            raise InputError(f"expected a platform such as linux/amd64, found {text[:80]!r}")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """The accelerator of the target; memory in GiB of each of `count` cards."""
+
+    name: str
+    compute_capability: str
+    memory_gib: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The machine a bundle is for, as its operator declares it."""
+
+    python: str
+    platform: Platform
+    glibc: str
+    gpu: Gpu | None = None
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Bytes at a URL. Never holds credentials."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Bytes in a local file, or in one member of a local archive. `path` is relative to the manifest."""
+
+    path: str
+    member: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Bytes airgap derives, the same ones each time: `how` is `wheel-from-sdist` or `image-manifest`."""
+
+    how: str
+    source: Remote | Local
+    source_sha256: Sha256
+
+
+Origin = Remote | Local | Made
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """One file of an artifact: where it lies in it, its exact bytes, where they come from.
+
+    For a container `path` is `blobs/sha256/<hex>` and `media_type` the descriptor's; elsewhere
+    `media_type` is empty and derived from the artifact's kind.
+    """
+
+    path: BundlePath
+    size: int
+    sha256: Sha256
+    origin: Origin
+    media_type: str = ""
+
+
+class Kind(StrEnum):
+    """What an artifact is; the value is its word in locks, statements and messages."""
+
+    WHEELS = "wheels"
+    MODEL = "model"
+    CONTAINER = "container"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One package of a wheels set. `file` is the LockedFile.path of its wheel; `requires` names packages."""
+
+    name: str
+    version: str
+    file: BundlePath
+    index: str = ""
+    requires_python: str = ""
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WheelsArtifact:
+    name: str
+    request: str
+    """sha256 of the normalised manifest table this answers; equal means pins may stay."""
+    requirements: tuple[str, ...]
+    python: str
+    packages: tuple[Package, ...]
+    files: tuple[LockedFile, ...]
+
+    kind = Kind.WHEELS
+
+
+@dataclass(frozen=True, slots=True)
+class ModelArtifact:
+    name: str
+    request: str
+    repo: str
+    """`org/name` on the hub; empty for a local directory."""
+    revision: str
+    commit: str
+    """40 hex digits; empty for a local directory."""
+    quantization: str
+    served_by: str
+    licence: str
+    gated: str
+    """'' when open, else the hub's word: `auto` or `manual`."""
+    files: tuple[LockedFile, ...]
+
+    kind = Kind.MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerArtifact:
+    name: str
+    request: str
+    image: str
+    """The full reference, registry and tag included; for a local source its name in the archive or ''."""
+    digest: Sha256
+    """What the reference named: the upstream index or manifest, byte for byte."""
+    root: Sha256
+    """The manifest or index that travels as the image: `digest`, or its child for the one platform kept."""
+    platforms: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Platforms of the upstream index that do not travel."""
+    files: tuple[LockedFile, ...]
+
+    kind = Kind.CONTAINER
+
+
+@dataclass(frozen=True, slots=True)
+class FileArtifact:
+    name: str
+    request: str
+    files: tuple[LockedFile, ...]
+    """Exactly one."""
+
+    kind = Kind.FILE
+
+
+Artifact = WheelsArtifact | ModelArtifact | ContainerArtifact | FileArtifact
+
+
+class Severity(StrEnum):
+    """How bad a finding is: only ERROR changes an exit code."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One judged fact about `subject` (a path or an artifact), with what proves it and what clears it."""
+
+    code: str
+    severity: Severity
+    subject: str
+    message: str
+    evidence: str = ""
+    remedy: str = ""
+
+    def as_json(self) -> Mapping[str, str]:
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "subject": self.subject,
+            "message": self.message,
+            "evidence": self.evidence,
+            "remedy": self.remedy,
+        }

@@ -1,0 +1,143 @@
+"""Blobs named by their sha256: hashed while written, under a temporary name, fsynced, renamed.
+
+Ordering invariant: a name under `blobs/sha256/` appears by rename only, after its bytes were
+hashed and fsynced; whatever else lies in the store may be deleted at any time.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from airgap.errors import HostError, IntegrityError
+from airgap.model import Sha256
+
+CHUNK = 1024 * 1024
+"""Bytes per read and write everywhere: large enough that Python's overhead vanishes, small in memory."""
+
+FILE_MODE = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that exist: their digest and their number."""
+
+    sha256: Sha256
+    size: int
+
+
+@contextmanager
+def host_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal into a HostError that names `path` and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(
+            f"{error.filename or path}: {error.strerror or error}", remedy=_remedy(error)
+        ) from error
+
+
+def _remedy(error: OSError) -> str:
+    return {
+        errno.ENOSPC: "free space on that file system, then run the same command again",
+        errno.EDQUOT: "raise the quota or free space, then run the same command again",
+        errno.EROFS: "the file system is read-only: choose another place",
+        errno.EACCES: "run as a user who may write there, or choose another place",
+        errno.EPERM: "run as a user who may write there, or choose another place",
+    }.get(error.errno or 0, "")
+
+
+class Store:
+    """A content-addressed directory: `blobs/sha256/<hex>`, and `partial/` for what is not whole yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.partial = root / "partial"
+        self._blobs = root / "blobs" / "sha256"
+
+    def prepare(self) -> None:
+        """Create the directories. Raises HostError."""
+        with host_errors(self.root):
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            self.partial.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: Sha256) -> Path:
+        return self._blobs / digest
+
+    def holds(self, digest: Sha256, size: int | None = None) -> bool:
+        """Whether the blob is here (and has `size` bytes); its bytes are judged by whoever signs."""
+        try:
+            found = os.lstat(self.path(digest))
+        except OSError:
+            return False
+        return size is None or found.st_size == size
+
+    def read(self, digest: Sha256, *, max_bytes: int) -> bytes:
+        """A small blob whole, rehashed. Raises IntegrityError when absent, larger or changed."""
+        try:
+            with open(self.path(digest), "rb") as stream:
+                data = stream.read(max_bytes + 1)
+        except OSError as error:
+            raise IntegrityError(f"blob {digest} cannot be read: {error.strerror}") from None
+        if len(data) > max_bytes or hashlib.sha256(data).hexdigest() != digest:
+            raise IntegrityError(f"blob {digest} in {self.root} is not the bytes it is named for")
+        return data
+
+    def add_bytes(self, data: bytes) -> Blob:
+        """Store a small document. Raises HostError."""
+        digest = Sha256(hashlib.sha256(data).hexdigest())
+        if not self.holds(digest, len(data)):
+            temporary = self.partial / f"{digest}.{os.getpid()}"
+            with host_errors(temporary):
+                with open(temporary, "wb") as stream:
+                    stream.write(data)
+                self.adopt(temporary, digest)
+        return Blob(digest, len(data))
+
+    def add_stream(self, stream: BinaryIO, *, name: str, expected: Sha256 | None = None) -> Blob:
+        """Copy `stream` in, hashing on the way. `name` tells temporary files apart.
+
+        When the digest is not the `expected` one nothing is kept; the caller compares and reports.
+        Raises HostError.
+        """
+        hasher = hashlib.sha256()
+        temporary = self.partial / f"{hashlib.sha256(name.encode()).hexdigest()}.{os.getpid()}"
+        size = 0
+        with host_errors(temporary):
+            try:
+                with open(temporary, "wb") as out:
+                    while chunk := stream.read(CHUNK):
+                        hasher.update(chunk)
+                        out.write(chunk)
+                        size += len(chunk)
+                digest = Sha256(hasher.hexdigest())
+                if expected in (None, digest):
+                    self.adopt(temporary, digest)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return Blob(digest, size)
+
+    def adopt(self, temporary: Path, digest: Sha256) -> None:
+        """Give a finished file, whose bytes the caller has hashed, its name. Raises HostError."""
+        with host_errors(temporary):
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fchmod(descriptor, FILE_MODE)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, self.path(digest))
+            fsync_directory(self._blobs)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames and links in `path` durable (POSIX leaves a directory's entries to its own fsync)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
