@@ -233,7 +233,7 @@ class Fields:
             return []
         return [Fields(item, f"{self._at(key)}[{index}]", self.problems) for index, item in enumerate(value)]
 
-    def keys(self) -> tuple[str, ...]:
+    def all_keys(self) -> tuple[str, ...]:
         """The keys of a table whose keys are data; reading them this way makes none unknown."""
         self._read.update(self._table)
         return tuple(self._table)
