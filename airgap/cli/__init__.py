@@ -1,0 +1,101 @@
+"""The command line: one thin module per verb, found by name and imported only when it is used.
+
+So the isolated side can ship without the connected side's verbs, and `airgap --help` starts fast.
+"""
+
+import importlib
+import sys
+from typing import ClassVar
+
+import click
+
+from airgap import __version__
+from airgap.cli.terminal import print_error
+from airgap.errors import AirgapError, HostError
+
+EPILOG = """\b
+Exit codes
+  0 done                            6 integrity: bytes are not what was promised
+  1 a defect in airgap              7 signature or trust
+  2 usage                           8 policy
+  3 bad manifest, lock or input     9 this host cannot (space, permission, tool)
+  4 a source failed                10 a base or volume is missing
+  5 blocked by check              130 interrupted
+"""
+
+INTERRUPTED = 130
+
+
+class Verbs(click.Group):
+    """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
+
+    connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "build", "sign")
+    isolated: ClassVar[tuple[str, ...]] = ("verify", "install", "export")
+    both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.connected, *self.isolated, *self.both]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        try:
+            module = importlib.import_module(f"airgap.cli.{cmd_name}")
+        except ModuleNotFoundError as error:
+            if error.name and error.name.partition(".")[0] != "airgap":
+                raise HostError(
+                    f"airgap {cmd_name} needs the Python package {error.name!r}",
+                    remedy="on the connected side: pip install 'airgap[connected]'",
+                ) from error
+            raise HostError(f"airgap {cmd_name} is not part of this installer") from error
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rooms = {"Connected side": self.connected, "Isolated side": self.isolated, "Both": self.both}
+        for title, verbs in rooms.items():
+            with formatter.section(title):
+                formatter.write_dl([(verb, HELP[verb]) for verb in verbs])
+
+
+HELP = {
+    "init": "write a starter manifest",
+    "lock": "resolve a manifest to exact digests",
+    "plan": "show what a build would fetch and need",
+    "build": "fetch everything and make the signed bundle",
+    "sign": "add a holder's signatures to a bundle",
+    "verify": "check signatures and every byte of a bundle",
+    "install": "verify a bundle and unpack it into a site",
+    "export": "write an installed container as one tar",
+    "inspect": "show what is in a bundle",
+    "key": "make holders' key pairs",
+    "trust": "make and pin the root of trust",
+}
+
+
+@click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="airgap")
+def airgap() -> None:
+    """Carry wheels, models, containers and files across an air gap in one signed bundle."""
+
+
+def main() -> None:
+    """The console script: run a verb, turn the error tree into messages and exit codes."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; anything but an AirgapError is a defect and raises."""
+    try:
+        result = airgap.main(args=arguments, prog_name="airgap", standalone_mode=False)
+    except AirgapError as error:
+        print_error(error.message, error.remedy)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print_error("interrupted", "run the same command again: finished work is kept")
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,5 @@
+"""`python -m airgap` is the console script."""
+
+from airgap.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""What a person sees: results on stdout, progress and errors on stderr."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from tqdm import tqdm
+
+from airgap.model import Finding, Severity
+from airgap.progress import Progress, Silent
+
+
+def emit(document: object) -> None:
+    """The one JSON document of a `--json` run."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_error(message: str, remedy: str = "") -> None:
+    click.echo(f"airgap: {printable(message)}", err=True)
+    if remedy:
+        click.echo(f"  -> {printable(remedy)}", err=True)
+
+
+def print_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
+    """Errors first; each with its code, evidence and what clears it."""
+    order = list(Severity)
+    for finding in sorted(findings, key=lambda f: order.index(f.severity)):
+        click.echo(
+            f"{finding.severity.value}: {printable(finding.subject)}: {printable(finding.message)}"
+            f"  [{finding.code}]",
+            err=err,
+        )
+        for line in (finding.evidence, f"-> {finding.remedy}" if finding.remedy else ""):
+            if line:
+                click.echo(f"    {printable(line)}", err=err)
+
+
+def printable(text: str) -> str:
+    """Names come from hostile media: no control sequence may reach a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def human_bytes(count: int) -> str:
+    """1 234 567 -> '1.2 MB' (powers of 1000, as media are sold)."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("the loop returns at its last unit")
+
+
+def progress_for(*, json: bool = False) -> Progress:
+    """Progress on a terminal, silence in a pipe or beside a JSON document."""
+    quiet = json or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    return Silent() if quiet else Bar()
+
+
+class Bar:
+    """One bar: bytes, rate, remaining time. Work within work counts towards the outer bar."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def task(self, label: str, total: int | None) -> Iterator[None]:
+        outer = self._bar
+        if outer is not None:
+            outer.set_postfix_str(printable(label)[:40])
+            yield
+            return
+        with tqdm(
+            total=total, desc=printable(label), unit="B", unit_scale=True, file=sys.stderr, leave=False
+        ) as bar:
+            self._bar = bar
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def advance(self, count: int) -> None:
+        with self._lock:
+            if self._bar is not None:
+                self._bar.update(count)
+
+    def note(self, message: str) -> None:
+        tqdm.write(printable(message), file=sys.stderr)
