@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 from tqdm import tqdm
@@ -64,7 +65,7 @@ class Bar:
     """One bar: bytes, rate, remaining time. Work within work counts towards the outer bar."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._lock = threading.Lock()
 
     @contextmanager
