@@ -15,7 +15,7 @@ MAX_MANIFEST = 1024 * 1024
 """Bytes; a manifest is written by a person."""
 
 _NAME = "a name of lower-case letters and digits joined by single '.', '_' or '-'"
-_VERSION = r"[0-9A-Za-z]+(?:[._+-][0-9A-Za-z]+)*"
+VERSION_PATTERN = r"[0-9A-Za-z]+(?:[._+-][0-9A-Za-z]+)*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     document = Fields(parse_toml(data, what))
     bundle = document.table("bundle")
     name = bundle.text("name", pattern=NAME_PATTERN, expected=_NAME)
-    version = bundle.text("version", pattern=_VERSION, expected="a version such as 2026.11")
+    version = bundle.text("version", pattern=VERSION_PATTERN, expected="a version such as 2026.11")
     channel = bundle.text("channel", default=name, pattern=NAME_PATTERN if name else "", expected=_NAME)
     bundle.done()
     target = read_target(document.table("target"))

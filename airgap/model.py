@@ -12,6 +12,9 @@ from airgap.errors import InputError
 Sha256 = NewType("Sha256", str)
 """64 lower-case hex digits: what names a blob."""
 
+Sha384 = NewType("Sha384", str)
+"""96 lower-case hex digits: what decides whether a blob is the signed one."""
+
 BundlePath = NewType("BundlePath", str)
 """A path that `bundle_path` accepted: safe to join below a directory on any platform."""
 
@@ -24,6 +27,13 @@ def sha256_hex(text: str) -> Sha256:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise InputError(f"expected a sha256 of 64 lower-case hex digits, found {text[:80]!r}")
     return Sha256(text)
+
+
+def sha384_hex(text: str) -> Sha384:
+    """Raises InputError unless `text` is 96 lower-case hex digits."""
+    if not re.fullmatch(r"[0-9a-f]{96}", text):
+        raise InputError(f"expected a sha384 of 96 lower-case hex digits, found {text[:100]!r}")
+    return Sha384(text)
 
 
 def oci_digest(text: str) -> Sha256:
@@ -76,9 +86,9 @@ def path_collisions(paths: Iterable[str]) -> list[str]:
     spelled = list(paths)
     for path in spelled:
         folded = _fold(path)
-        other = seen.setdefault(folded, path)
-        if other is not path:
-            problems.append(f"{other!r} and {path!r} are one file on some file systems")
+        if folded in seen:
+            problems.append(f"{seen[folded]!r} and {path!r} are one file on some file systems")
+        seen.setdefault(folded, path)
     for path in spelled:
         parts = _fold(path).split("/")
         for end in range(1, len(parts)):
