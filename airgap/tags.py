@@ -36,7 +36,7 @@ def machine(platform: Platform) -> str:
 
 
 def platform_tags(target: Target) -> tuple[str, ...]:
-    """Platform tags the target accepts, best first: linux_* (built there), then manylinux down from its glibc.
+    """Platform tags the target accepts, best first: linux_*, then every manylinux its glibc can run.
 
     Raises InputError for a platform without such wheels.
     """
