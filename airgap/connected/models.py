@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
 from airgap.connected.hub import Hub, HubFile, Listing
 from airgap.connected.model_directory import LocalFile, hash_all, is_hidden, walk
@@ -71,7 +72,8 @@ def _from_hub(request: ModelRequest, previous: ModelArtifact | None, context: Co
     listing = hub.listing(request.repo, pinned.commit if pinned else request.revision)
     taken = _select([f.path for f in listing.files], request, request.repo)
     chosen = [file for file in listing.files if file.path in taken]
-    files = _lock_files(request, hub, listing, chosen, pinned, context)
+    revision = _Revision(request.repo, hub, listing)
+    files = _lock_files(revision, chosen, pinned, context)
     artifact = ModelArtifact(
         request.name,
         digest,
@@ -101,43 +103,45 @@ def _judge_revision(request: ModelRequest) -> None:
         raise InputError(f"models.{request.name}.revision: {error.message}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Revision:
+    """A repository at one commit of a hub."""
+
+    repo: str
+    hub: Hub
+    listing: Listing
+
+    def url(self, path: str) -> str:
+        return self.hub.url(self.repo, self.listing.commit, path)
+
+
 def _lock_files(
-    request: ModelRequest,
-    hub: Hub,
-    listing: Listing,
-    chosen: Sequence[HubFile],
-    pinned: ModelArtifact | None,
-    context: Context,
+    revision: _Revision, chosen: Sequence[HubFile], pinned: ModelArtifact | None, context: Context
 ) -> tuple[LockedFile, ...]:
-    urls = {file.path: hub.url(request.repo, listing.commit, file.path) for file in chosen}
-    if listing.gated:
+    if revision.listing.gated:
         # Listing a gated repository is free; learn now, not at the first gigabyte, that its files are not.
-        refusal = hub.why_refused(request.repo, urls[chosen[0].path], context.transfer)
+        refusal = revision.hub.why_refused(revision.repo, revision.url(chosen[0].path), context.transfer)
         if refusal:
             raise refusal
-    known = {file.path: file.sha256 for file in chosen if file.sha256}
-    if pinned:
-        known |= {f.path: f.sha256 for f in pinned.files if f.path in urls and f.path not in known}
-    small = [file for file in chosen if file.path not in known]
-    known |= _fetch_from_git(request, hub, small, urls, context)
-    return tuple(LockedFile(f.path, f.size, known[f.path], Remote(urls[f.path])) for f in chosen)
+    known = {file.path: file.sha256 for file in pinned.files} if pinned else {}
+    known |= {file.path: file.sha256 for file in chosen if file.sha256}
+    known |= _fetch_from_git(revision, [file for file in chosen if file.path not in known], context)
+    return tuple(LockedFile(f.path, f.size, known[f.path], Remote(revision.url(f.path))) for f in chosen)
 
 
 def _fetch_from_git(
-    request: ModelRequest,
-    hub: Hub,
-    files: Sequence[HubFile],
-    urls: dict[BundlePath, str],
-    context: Context,
+    revision: _Revision, files: Sequence[HubFile], context: Context
 ) -> dict[BundlePath, Sha256]:
     """The hub knows only git's sha1 of files outside LFS: fetch them, check that, and record the sha256."""
-    auth = hub.auth()
-    downloads = [Download(urls[f.path], f"{request.repo}: {f.path}", None, f.size, auth) for f in files]
-    with context.progress.task(f"{request.name}: configuration", sum(f.size for f in files)):
+    if not files:
+        return {}
+    auth = revision.hub.auth()
+    downloads = [Download(revision.url(f.path), f.path, None, f.size, auth) for f in files]
+    with context.progress.task(f"{revision.repo}: files outside LFS", sum(f.size for f in files)):
         try:
             blobs = context.transfer.fetch(downloads)
         except SourceError:
-            refusal = hub.why_refused(request.repo, urls[files[0].path], context.transfer)
+            refusal = revision.hub.why_refused(revision.repo, downloads[0].url, context.transfer)
             if refusal is None:
                 raise
             raise refusal from None
@@ -145,7 +149,7 @@ def _fetch_from_git(
         found = _git_blob_id(context.store.path(blob.sha256), blob.size)
         if found != file.blob_id:
             raise IntegrityError(
-                f"{urls[file.path]}: expected git blob {file.blob_id}, found {found}",
+                f"{revision.url(file.path)}: expected git blob {file.blob_id}, found {found}",
                 remedy="repeat; if it stays, a proxy or mirror between here and the hub changes the file",
             )
     return {file.path: blob.sha256 for file, blob in zip(files, blobs, strict=True)}
@@ -207,9 +211,10 @@ def _select(paths: Sequence[str], request: ModelRequest, what: str) -> set[str]:
     """The paths that include and exclude leave, by fnmatch as the hub's own client matches."""
     unmatched = [p for p in request.include if not any(filter_repo_objects(paths, allow_patterns=[p]))]
     shown = ", ".join(paths[:20]) + (f" and {len(paths) - 20} more" if len(paths) > 20 else "")
+    shown = shown or "no file at all"
     if unmatched:
         raise SourceError(
-            f"{what}: nothing matches include {', '.join(map(repr, unmatched))}; found {shown or 'no file at all'}",
+            f"{what}: nothing matches include {', '.join(map(repr, unmatched))}; found {shown}",
             remedy=f"correct models.{request.name}.include",
         )
     taken = set(
@@ -219,7 +224,7 @@ def _select(paths: Sequence[str], request: ModelRequest, what: str) -> set[str]:
     )
     if not taken:
         raise SourceError(
-            f"{what}: expected at least one file; include and exclude leave none of {shown or 'no file at all'}",
+            f"{what}: expected at least one file; include and exclude leave none of {shown}",
             remedy=f"correct models.{request.name}.include and exclude",
         )
     return taken
@@ -262,7 +267,7 @@ def _hidden_left_out(name: str, hidden: Sequence[LocalFile]) -> tuple[Finding, .
 
 
 def _duplicate_weights(artifact: ModelArtifact) -> tuple[Finding, ...]:
-    """Many repositories hold their weights twice, in pickles too, which no engine reads beside safetensors."""
+    """Many repositories hold their weights twice: engines that find safetensors read no pickles."""
     pickles = [
         f
         for f in artifact.files
