@@ -5,6 +5,8 @@ signed documents get two meanings): a byte order mark, duplicate keys, NaN and I
 where they are not asked for, integers beyond 2^63-1, lone surrogates, and deep nesting.
 """
 
+import base64
+import binascii
 import json
 import re
 import tomllib
@@ -82,6 +84,18 @@ def canonical_json(value: object) -> bytes:
     """The bytes airgap writes for a signed or addressed document: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
+
+
+def parse_base64(text: str, what: str) -> bytes:
+    """Standard base64 with padding (RFC 4648 section 4), one spelling for each value. Raises InputError."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    # Python ignores set bits behind the last byte; a signed document has no second spelling.
+    if base64.b64encode(data).decode() != text:
+        raise InputError(f"{what}: not base64 as RFC 4648 section 4 writes it")
+    return data
 
 
 def read_capped(path: Path, *, max_bytes: int = MAX_DOCUMENT) -> bytes:
