@@ -275,6 +275,9 @@ class Fields:
     def _take(self, key: str, default: object, expected: str) -> object:
         self._read.add(key)
         if key in self._table:
+            if self._table[key] is None:
+                self.problem(key, f"expected {expected}, found null")
+                return default
             return self._table[key]
         if default is None:
             self.problem(key, f"missing; expected {expected}")

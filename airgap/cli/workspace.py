@@ -1,0 +1,66 @@
+"""Where the connected side's verbs find the manifest, its lock, and the store."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airgap.connected.source import Context
+from airgap.connected.transfer import Transfer
+from airgap.decode import read_capped
+from airgap.errors import InputError
+from airgap.lock import Lock, parse_lock, require_current
+from airgap.manifest import load_manifest
+from airgap.model import Target
+from airgap.progress import Progress
+from airgap.store import Store
+
+
+def cache_directory() -> Path:
+    """`AIRGAP_CACHE`, else `airgap` in the user's cache directory (XDG Base Directory specification)."""
+    chosen = os.environ.get("AIRGAP_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "airgap"
+
+
+def lock_path(manifest: Path) -> Path:
+    """`gemma4.toml` is locked by `gemma4.lock.json` beside it."""
+    return manifest.with_name(f"{manifest.stem}.lock.json")
+
+
+@dataclass(frozen=True, slots=True)
+class LockedManifest:
+    """A lock as read: its value, its exact bytes, where its relative paths begin."""
+
+    lock: Lock
+    data: bytes
+    directory: Path
+
+
+def read_locked(path: Path) -> LockedManifest:
+    """Read the lock of a manifest, or a lock itself.
+
+    Raises InputError when there is none, or when the manifest has changed since it was made.
+    """
+    if path.name.endswith(".lock.json"):
+        data = read_capped(path)
+        return LockedManifest(parse_lock(data, str(path)), data, path.parent)
+    manifest = load_manifest(path)
+    beside = lock_path(path)
+    if not beside.exists():
+        raise InputError(f"{path} is not locked: no {beside}", remedy=f"run: airgap lock {path}")
+    data = read_capped(beside)
+    lock = parse_lock(data, str(beside))
+    require_current(lock, manifest.sha256, str(beside))
+    return LockedManifest(lock, data, path.parent)
+
+
+@contextmanager
+def open_context(target: Target, directory: Path, progress: Progress) -> Iterator[Context]:
+    """The store, ready, and the one transfer engine on it. Raises HostError."""
+    store = Store(cache_directory())
+    store.prepare()
+    yield Context(target, directory, store, Transfer(store, progress), progress)

@@ -1,0 +1,307 @@
+"""`airgap build`: from a lock to a bundle directory that is whole under its name, or not there at all.
+
+Ordering invariant: everything is written, read back and hashed below a temporary name beside the
+destination; the statement is made from what was read back; then fsync, then rename.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from airgap.connected.ledger import Ledger
+from airgap.connected.locking import fetch
+from airgap.connected.source import Context
+from airgap.errors import HostError, InputError, IntegrityError
+from airgap.layout import (
+    ENVELOPE_FILE,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    OCI_LAYOUT,
+    VERIFY_DIRECTORY,
+    BundledArtifact,
+    blob_path,
+    pack,
+    render_index,
+)
+from airgap.lock import Lock, distinct_files, lock_digest
+from airgap.model import Sha256, Sha384
+from airgap.progress import Progress
+from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors
+from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable, render_sums
+from airgap.trust.envelope import add_signatures, sign
+from airgap.trust.keys import HolderSecret
+from airgap.trust.statement import (
+    PAYLOAD_TYPE,
+    SUMS,
+    Previous,
+    StatedArtifact,
+    StatedBlob,
+    Statement,
+    Subject,
+    render,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """What tells two bundles of one lock apart. Equal editions of equal locks are equal bytes."""
+
+    epoch: int
+    sequence: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What goes into the bundle: the lock, its exact bytes, and what its artifacts become."""
+
+    lock: Lock
+    lock_bytes: bytes
+    packed: tuple[BundledArtifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished bundle: where it is, what was stated, its envelope, and what the run cost."""
+
+    path: Path
+    statement: Statement
+    envelope: bytes
+    fetched_bytes: int
+
+
+def build(
+    lock: Lock,
+    lock_bytes: bytes,
+    *,
+    out: Path,
+    edition: Edition,
+    ledger: Ledger,
+    secrets: Sequence[HolderSecret],
+    replace: bool,
+    context: Context,
+) -> Built:
+    """Fetch what the store lacks, lay the bundle out, read every byte back, state it, sign it.
+
+    Raises SourceError, IntegrityError, HostError, or InputError when the bundle exists already.
+    """
+    destination = out / f"{lock.name}-{lock.version}"
+    if destination.exists() and not replace:
+        raise InputError(
+            f"{destination} exists already",
+            remedy="raise the manifest's version, choose another --out, or pass --replace",
+        )
+    fetched = fetch_missing(lock, context)
+    contents = _Contents(lock, lock_bytes, tuple(pack(artifact) for artifact in lock.artifacts))
+    with _staging(destination) as staging:
+        sizes = _lay_out(contents, staging, context)
+        blobs = _read_back(staging, sizes, context.progress)
+        statement = _state(contents, blobs, edition, ledger.previous(edition.sequence), staging)
+        payload = render(statement)
+        envelope = _sign(payload, secrets)
+        _write(staging / ENVELOPE_FILE, envelope)
+        write_checkable(staging, envelope)
+        ledger.record(edition.sequence, Sha384(hashlib.sha384(payload).hexdigest()))
+        _publish(staging, destination)
+    return Built(destination, statement, envelope, fetched)
+
+
+def fetch_missing(lock: Lock, context: Context) -> int:
+    """Bring every blob of the lock into the store; returns the bytes that were not there before."""
+    missing = [
+        f for f in distinct_files(lock.artifacts).values() if not context.store.holds(f.sha256, f.size)
+    ]
+    total = sum(file.size for file in missing)
+    _require_space(context.store.root, total)
+    with context.progress.task("fetching", total):
+        for artifact in lock.artifacts:
+            fetch(artifact, context)
+    for file in missing:
+        if not context.store.holds(file.sha256, file.size):
+            raise IntegrityError(f"{file.path}: fetched, and yet the store does not hold {file.sha256}")
+    return total
+
+
+def write_checkable(bundle: Path, envelope: bytes) -> None:
+    """Write `verify/` anew for this envelope: what openssl and coreutils need. Raises HostError."""
+    directory = bundle / VERIFY_DIRECTORY
+    files = checkable(envelope)
+    with host_errors(directory):
+        for stale in directory.glob("*.sig"):
+            if f"{VERIFY_DIRECTORY}/{stale.name}" not in files:
+                stale.unlink()
+        for name, data in files.items():
+            _write(bundle / name, data)
+        fsync_directory(directory)
+
+
+@contextmanager
+def _staging(destination: Path) -> Iterator[Path]:
+    """A directory beside the destination; gone when the work fails, cleared when a kill left one."""
+    staging = destination.with_name(f".{destination.name}.building")
+    with host_errors(staging):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        (staging / "blobs" / "sha256").mkdir(parents=True)
+        (staging / VERIFY_DIRECTORY).mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _lay_out(contents: _Contents, staging: Path, context: Context) -> dict[Sha256, int]:
+    """Write oci-layout, index.json and every blob; returns each blob's promised size."""
+    lock_sha256 = lock_digest(contents.lock_bytes)
+    sizes = {digest: file.size for digest, file in distinct_files(contents.lock.artifacts).items()}
+    _require_space(staging, 0 if _can_link(context, staging) else sum(sizes.values()))
+    with host_errors(staging):
+        for digest in sizes:
+            _place(context.store.path(digest), staging / blob_path(digest))
+    documents = {lock_sha256: contents.lock_bytes}
+    for bundled in contents.packed:
+        documents |= bundled.documents
+    for digest, data in documents.items():
+        if digest not in sizes:
+            _write(staging / blob_path(digest), data)
+            sizes[digest] = len(data)
+    _write(staging / LAYOUT_FILE, OCI_LAYOUT)
+    _write(staging / INDEX_FILE, render_index(contents.packed, lock_sha256))
+    _write(staging / HOWTO_FILE, HOWTO)
+    return sizes
+
+
+def _place(source: Path, destination: Path) -> None:
+    """Link where the file system allows (nothing is written), else copy."""
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copyfile(source, destination)
+        destination.chmod(FILE_MODE)
+
+
+def _read_back(staging: Path, sizes: Mapping[Sha256, int], progress: Progress) -> dict[Sha256, StatedBlob]:
+    """Hash what lies on disk, once, with both algorithms. Raises IntegrityError naming each wrong blob."""
+    with (
+        progress.task("reading back", sum(sizes.values())),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        largest_first = sorted(sizes, key=lambda digest: (-sizes[digest], digest))
+        paths = [staging / blob_path(digest) for digest in largest_first]
+        measured = dict(zip(largest_first, pool.map(lambda p: _measure(p, progress), paths), strict=True))
+    wrong = [
+        f"blob {digest}: found sha256 {found} and {blob.size} bytes, expected {sizes[digest]} bytes"
+        for digest, (found, blob) in measured.items()
+        if (found, blob.size) != (digest, sizes[digest])
+    ]
+    if wrong:
+        raise IntegrityError(
+            "\n  ".join(("what was written is not what was locked", *sorted(wrong))),
+            remedy="the disk or the store is damaged: delete these blobs from the store and build again",
+        )
+    return {digest: measured[digest][1] for digest in sizes}
+
+
+def _measure(path: Path, progress: Progress) -> tuple[Sha256, StatedBlob]:
+    sha256, sha384 = hashlib.sha256(), hashlib.sha384()
+    size = 0
+    buffer = memoryview(bytearray(CHUNK))
+    with host_errors(path), open(path, "rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            sha256.update(buffer[:count])
+            sha384.update(buffer[:count])
+            size += count
+            progress.advance(count)
+    return Sha256(sha256.hexdigest()), StatedBlob(Sha384(sha384.hexdigest()), size)
+
+
+def _state(
+    contents: _Contents,
+    blobs: Mapping[Sha256, StatedBlob],
+    edition: Edition,
+    previous: Previous | None,
+    staging: Path,
+) -> Statement:
+    """Write SHA384SUMS and say in one value everything that will be signed."""
+    small = {name: (staging / name).read_bytes() for name in (LAYOUT_FILE, INDEX_FILE, HOWTO_FILE)}
+    sums = render_sums(
+        {blob_path(digest): blob.sha384 for digest, blob in blobs.items()}
+        | {name: _subject(data).sha384 for name, data in small.items()}
+    )
+    _write(staging / SUMS, sums)
+    lock = contents.lock
+    return Statement(
+        name=lock.name,
+        version=lock.version,
+        channel=lock.channel,
+        epoch=edition.epoch,
+        sequence=edition.sequence,
+        previous=previous,
+        created_at=edition.created_at,
+        expires_at=edition.expires_at,
+        target=lock.target,
+        lock=lock_digest(contents.lock_bytes),
+        artifacts=tuple(
+            StatedArtifact(b.artifact.kind, b.artifact.name, b.media_type, b.digest, b.size)
+            for b in contents.packed
+        ),
+        blobs=blobs,
+        index=_subject(small[INDEX_FILE]),
+        sums=_subject(sums),
+    )
+
+
+def _subject(data: bytes) -> Subject:
+    return Subject(Sha256(hashlib.sha256(data).hexdigest()), Sha384(hashlib.sha384(data).hexdigest()))
+
+
+def _sign(payload: bytes, secrets: Sequence[HolderSecret]) -> bytes:
+    envelope = sign(payload, PAYLOAD_TYPE, secrets[0])
+    for secret in secrets[1:]:
+        envelope = add_signatures(envelope, secret)
+    return envelope
+
+
+def _publish(staging: Path, destination: Path) -> None:
+    """Make the bundle durable, then give it its name; what had the name before is removed last."""
+    with host_errors(destination):
+        for directory in (staging / "blobs" / "sha256", staging / "blobs", staging):
+            fsync_directory(directory)
+        old = destination.with_name(f".{destination.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if destination.exists():
+            os.rename(destination, old)
+        os.rename(staging, destination)
+        fsync_directory(destination.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with host_errors(path), open(path, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _can_link(context: Context, staging: Path) -> bool:
+    return context.store.root.stat().st_dev == staging.stat().st_dev
+
+
+def _require_space(directory: Path, wanted: int) -> None:
+    """Refuse up front what cannot fit. Raises HostError."""
+    free = shutil.disk_usage(directory).free
+    if wanted > free:
+        raise HostError(
+            f"{directory}: {wanted} bytes are needed, {free} are free",
+            remedy="free space there, or set AIRGAP_CACHE and --out to file systems with room",
+        )

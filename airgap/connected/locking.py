@@ -1,0 +1,97 @@
+"""`airgap lock`: from what is wanted to exactly what that is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import huggingface_hub
+
+from airgap import __version__
+from airgap.connected import containers, files, models, wheels
+from airgap.connected.source import Context, Resolved
+from airgap.lock import Lock
+from airgap.manifest import (
+    ContainerRequest,
+    FileRequest,
+    Manifest,
+    ModelRequest,
+    Request,
+    WheelsRequest,
+)
+from airgap.model import (
+    Artifact,
+    ContainerArtifact,
+    FileArtifact,
+    Finding,
+    ModelArtifact,
+    WheelsArtifact,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A lock, and what a person should know about how it was made."""
+
+    lock: Lock
+    findings: tuple[Finding, ...]
+
+
+def make_lock(
+    manifest: Manifest, previous: Lock | None, moves: Callable[[str], bool], context: Context
+) -> Locked:
+    """Resolve every request. Pins of `previous` stay unless `moves(artifact name)`.
+
+    Raises InputError for what cannot be resolved, SourceError for what cannot be asked.
+    """
+    artifacts: list[Artifact] = []
+    findings: list[Finding] = []
+    for request in manifest.requests:
+        kept = previous.find(request.name) if previous and not moves(request.name) else None
+        with context.progress.task(f"locking {request.name}", None):
+            resolved = _resolve(request, kept, context)
+        artifacts.append(resolved.artifact)
+        findings.extend(resolved.findings)
+    lock = Lock(
+        manifest.name,
+        manifest.version,
+        manifest.channel,
+        manifest.sha256,
+        manifest.target,
+        _tools(manifest),
+        tuple(artifacts),
+    )
+    return Locked(lock, tuple(findings))
+
+
+def _resolve(request: Request, kept: Artifact | None, context: Context) -> Resolved:
+    match request:
+        case WheelsRequest():
+            return wheels.resolve(request, kept if isinstance(kept, WheelsArtifact) else None, context)
+        case ModelRequest():
+            return models.resolve(request, kept if isinstance(kept, ModelArtifact) else None, context)
+        case ContainerRequest():
+            return containers.resolve(request, kept if isinstance(kept, ContainerArtifact) else None, context)
+        case FileRequest():
+            return files.resolve(request, kept if isinstance(kept, FileArtifact) else None, context)
+
+
+def fetch(artifact: Artifact, context: Context) -> None:
+    """Bring every blob of an artifact into the store. Raises SourceError, IntegrityError, HostError."""
+    match artifact:
+        case WheelsArtifact():
+            wheels.fetch(artifact, context)
+        case ModelArtifact():
+            models.fetch(artifact, context)
+        case ContainerArtifact():
+            containers.fetch(artifact, context)
+        case FileArtifact():
+            files.fetch(artifact, context)
+
+
+def _tools(manifest: Manifest) -> Mapping[str, str]:
+    """The versions that can change the answer, and only those, so that a lock names no bystander."""
+    tools = {"airgap": __version__}
+    if any(isinstance(request, WheelsRequest) for request in manifest.requests):
+        tools |= wheels.tool_versions()
+    if any(isinstance(request, ModelRequest) and request.repo for request in manifest.requests):
+        tools["huggingface_hub"] = huggingface_hub.__version__
+    return tools
