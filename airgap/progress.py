@@ -11,7 +11,7 @@ class Progress(Protocol):
         """Begin work of `total` bytes (None: unknown); the work ends with the context."""
 
     def advance(self, count: int) -> None:
-        """`count` more bytes of the current task are done."""
+        """`count` more bytes of the current task are done; negative when bytes have to be fetched again."""
 
     def note(self, message: str) -> None:
         """One line a person should see now; never more than one line."""

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import HTTPBasicAuth
 
 from airgap import __version__
 from airgap.errors import HostError, SourceError
@@ -92,7 +92,7 @@ def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _auth_in(url: str, headers: Mapping[str, str]) -> Callable[[requests.PreparedRequest], Any] | None:
+def _stated_auth(url: str, headers: Mapping[str, str]) -> Callable[[requests.PreparedRequest], Any] | None:
     """What the caller already said about credentials; None leaves them to netrc."""
     user, password = requests.utils.get_auth_from_url(url)
     if user or password:
@@ -118,37 +118,29 @@ class Client:
         self._session = session
 
     @contextmanager
-    def open(
-        self, method: str, url: str, where: str, headers: Mapping[str, str], auth: AuthBase | None
-    ) -> Iterator[requests.Response]:
+    def open(self, request: requests.Request, where: str) -> Iterator[requests.Response]:
         """The answer after redirects, its body unread; reading it inside may raise Transient, too.
 
+        A request with a body follows no redirect: the body may be a secret.
         Raises Transient (the network failed), SourceError (no name, no trust, a redirect that leads
         nowhere) or HostError (no CA bundle), beginning with `where`. Statuses are not judged here.
         """
         with _source_errors(where):
-            response = self._follow(method, url, headers, auth)
+            request.auth = request.auth or _stated_auth(request.url, request.headers)
+            response = self._follow(self._session.prepare_request(request), where)
             try:
                 yield response
             finally:
                 response.close()
 
-    def _follow(
-        self, method: str, url: str, headers: Mapping[str, str], auth: AuthBase | None
-    ) -> requests.Response:
-        given = auth or _auth_in(url, headers)
-        prepared = self._session.prepare_request(
-            requests.Request(method, url, headers=dict(headers), auth=given)
-        )
+    def _follow(self, prepared: requests.PreparedRequest, where: str) -> requests.Response:
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._send(prepared)
-            if not answer.is_redirect:
+            if not answer.is_redirect or prepared.body:
                 return answer
             _release(answer)
             prepared = self._redirected(prepared, answer.headers["location"])
-        raise SourceError(
-            f"{shown_url(url)}: more than {MAX_REDIRECTS} redirects", remedy="ask who runs that server"
-        )
+        raise SourceError(f"{where}: more than {MAX_REDIRECTS} redirects", remedy="ask who runs that server")
 
     def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
         settings = self._session.merge_environment_settings(prepared.url or "", {}, True, None, None)

@@ -128,11 +128,12 @@ class Transfer:
         auth: AuthBase | None = None,
         allow: Sequence[int] = (200,),
         method: str = "GET",
+        body: bytes = b"",
     ) -> Reply:
         """A small document; a status outside `allow` is a SourceError, after retries where they help.
 
-        `what` names it in errors. Raises HttpRefusal, SourceError (also when larger than `max_bytes`)
-        or HostError.
+        `what` names it in errors; `body` goes with a POST. Raises HttpRefusal, SourceError (also when
+        larger than `max_bytes`) or HostError.
         """
         where = f"{what}: {shown_url(url)}"
         if urlsplit(url).scheme == "file":
@@ -140,11 +141,12 @@ class Transfer:
         patience = _Patience(self._retries, self._first_wait)
         while True:
             try:
-                with self._client.open(method, url, where, headers or {}, auth) as response:
+                request = requests.Request(method, url, dict(headers or {}), data=body, auth=auth)
+                with self._client.open(request, where) as response:
                     if response.status_code not in allow:
                         raise refusal(response, where)
-                    body = b"" if method == "HEAD" else _whole(response, where, max_bytes)
-                    return Reply(response.url, response.status_code, lower_headers(response), body)
+                    found = b"" if method == "HEAD" else _whole(response, where, max_bytes)
+                    return Reply(response.url, response.status_code, lower_headers(response), found)
             except Transient as error:
                 time.sleep(patience.seconds(error))
 
@@ -212,7 +214,8 @@ class Transfer:
     def _receive(self, download: Download, partial: Partial, stop: Event) -> None:
         """One request: all of it, or the rest of it. Raises Transient when there is more to come."""
         headers = {"Accept-Encoding": "identity", **download.headers, **_range(partial)}
-        with self._client.open("GET", download.url, download.where, headers, download.auth) as response:
+        request = requests.Request("GET", download.url, headers, auth=download.auth)
+        with self._client.open(request, download.where) as response:
             answer = lower_headers(response)
             if response.status_code == 416 and partial.size:
                 if answer.get("content-range") == f"bytes */{partial.size}":

@@ -1,4 +1,7 @@
-"""Works done by a few threads, which a failure or Ctrl-C stops within moments."""
+"""Works done by a few threads, which a failure or Ctrl-C stops within moments.
+
+`airgap.workers` waits for its threads to end; here one may be held by a silent server, and is left.
+"""
 
 import time
 from collections import deque
