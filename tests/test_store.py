@@ -1,0 +1,95 @@
+"""The store: a name under blobs/sha256 means whole bytes, whatever happened on the way."""
+
+import errno
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from airgap.errors import HostError, IntegrityError
+from airgap.model import Sha256
+from airgap.store import Store, host_errors, write_durably
+
+DATA = b"bytes" * 1000
+DIGEST = Sha256(hashlib.sha256(DATA).hexdigest())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "store")
+    made.prepare()
+    return made
+
+
+def test_what_is_added_is_held_and_read_back(store: Store) -> None:
+    for add in (store.add_bytes(DATA), store.add_stream(io.BytesIO(DATA), name="x")):
+        assert (add.sha256, add.size) == (DIGEST, len(DATA))
+    assert store.holds(DIGEST, len(DATA))
+    assert not store.holds(DIGEST, len(DATA) + 1)
+    assert store.read(DIGEST, max_bytes=len(DATA)) == DATA
+    assert list(store.partial.iterdir()) == []
+
+
+def test_a_stream_with_other_bytes_than_expected_is_not_kept(store: Store) -> None:
+    blob = store.add_stream(io.BytesIO(DATA + b"!"), name="x", expected=DIGEST)
+    assert blob.sha256 != DIGEST
+    assert not store.holds(DIGEST)
+    assert not store.holds(blob.sha256)
+    assert list(store.partial.iterdir()) == []
+
+
+def test_a_changed_blob_is_not_read(store: Store) -> None:
+    store.add_bytes(DATA)
+    store.path(DIGEST).write_bytes(DATA[:-1] + b"X")
+    with pytest.raises(IntegrityError, match="not the bytes it is named for"):
+        store.read(DIGEST, max_bytes=len(DATA))
+    with pytest.raises(IntegrityError, match="not the bytes"):
+        store.read(DIGEST, max_bytes=10)
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        store.read(Sha256("0" * 64), max_bytes=10)
+
+
+def test_a_source_that_fails_leaves_nothing_behind(store: Store) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(10)
+            if not data:
+                raise OSError(errno.EIO, "Input/output error")
+            return data
+
+    with pytest.raises(HostError, match="Input/output error"):
+        store.add_stream(Failing(DATA), name="x")
+    assert list(store.partial.iterdir()) == []
+
+
+def test_a_link_is_never_adopted(store: Store, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(DATA)
+    link = store.partial / "x"
+    link.symlink_to(secret)
+    with pytest.raises(HostError):
+        store.adopt(link, DIGEST)
+    assert not store.holds(DIGEST)
+
+
+def test_write_durably_replaces_whole_and_keeps_the_old_on_failure(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"one")
+    write_durably(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["file"]
+    with pytest.raises(HostError):
+        write_durably(tmp_path / "missing" / "file", b"three")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ENOSPC, "free space"), (errno.EROFS, "read-only"), (errno.EACCES, "may write")],
+)
+def test_the_hosts_refusal_says_what_to_do(number: int, remedy: str, tmp_path: Path) -> None:
+    with pytest.raises(HostError) as caught, host_errors(tmp_path):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+    assert remedy in caught.value.remedy
+    assert str(tmp_path) in caught.value.message
