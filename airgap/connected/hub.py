@@ -30,6 +30,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from airgap import __version__
+from airgap.connected.http import HttpRefusal
 from airgap.connected.transfer import Transfer
 from airgap.errors import InputError, SourceError
 from airgap.model import BundlePath, Sha256, bundle_path, path_collisions, sha256_hex
@@ -78,14 +79,17 @@ class Hub:
     @classmethod
     def from_environment(cls) -> "Hub":
         """The hub and token that huggingface_hub would use. Raises InputError or SourceError."""
-        url = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
-        parts = urlsplit(url)
-        userinfo, _, address = parts.netloc.rpartition("@")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
             raise InputError(
                 "HF_ENDPOINT: expected an http(s) URL of a hub",
                 remedy="set it to https://huggingface.co or to your mirror, or unset it",
             )
+        userinfo, _, address = parts.netloc.rpartition("@")
         endpoint = f"{parts.scheme}://{address}{parts.path.rstrip('/')}"
         return cls(endpoint, _token(), unquote(userinfo))
 
@@ -145,18 +149,19 @@ class Hub:
             raise _not_a_hub(what, f"{type(error).__name__}: {error}") from None
         return _read(info, what)
 
-    def why_refused(self, repo: str, url: str, transfer: Transfer) -> SourceError | None:
-        """Ask for one file's headers, and say why the hub refuses it; None where it does not."""
+    def require_access(self, repo: str, url: str, transfer: Transfer) -> None:
+        """Ask for the headers of one file. Raises SourceError when this user may not have it."""
         try:
-            reply = transfer.get(
-                url, what=repo, max_bytes=0, auth=self.auth(), allow=range(200, 600), method="HEAD"
-            )
-        except SourceError:
-            return None
-        if reply.status < 400 or reply.status == 429 or reply.status >= 500:
-            return None
-        code, message = reply.headers.get("x-error-code", ""), reply.headers.get("x-error-message", "")
-        return self.refusal(repo, reply.status, code, message)
+            transfer.get(url, what=repo, max_bytes=0, auth=self.auth(), method="HEAD")
+        except HttpRefusal as error:
+            raise self.explain(repo, error) from None
+
+    def explain(self, repo: str, error: HttpRefusal) -> SourceError:
+        """The refusal of a file in the hub's terms; a CDN's, which knows nothing of gates, as it is."""
+        code = error.headers.get("x-error-code", "")
+        if not code and _origin(error.url) != _origin(self.endpoint):
+            return error
+        return self.refusal(repo, error.status, code, error.headers.get("x-error-message", ""))
 
     def refusal(self, repo: str, status: int, code: str, message: str) -> SourceError:
         """The hub's refusal as what is missing and who can mend it.

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
+from airgap.connected.http import HttpRefusal
 from airgap.connected.hub import Hub, HubFile, Listing
 from airgap.connected.model_directory import LocalFile, hash_all, is_hidden, walk
 from airgap.connected.source import Context, Resolved, fetch_files
@@ -55,11 +56,8 @@ def fetch(artifact: ModelArtifact, context: Context) -> None:
     auth = hub.auth()
     try:
         fetch_files(missing, context, lambda _: auth)
-    except SourceError:
-        refusal = _refusal(hub, artifact.repo, missing, context)
-        if refusal is None:
-            raise
-        raise refusal from None
+    except HttpRefusal as error:
+        raise hub.explain(artifact.repo, error) from None
 
 
 def _from_hub(request: ModelRequest, previous: ModelArtifact | None, context: Context) -> Resolved:
@@ -120,9 +118,7 @@ def _lock_files(
 ) -> tuple[LockedFile, ...]:
     if revision.listing.gated:
         # Listing a gated repository is free; learn now, not at the first gigabyte, that its files are not.
-        refusal = revision.hub.why_refused(revision.repo, revision.url(chosen[0].path), context.transfer)
-        if refusal:
-            raise refusal
+        revision.hub.require_access(revision.repo, revision.url(chosen[0].path), context.transfer)
     known = {file.path: file.sha256 for file in pinned.files} if pinned else {}
     known |= {file.path: file.sha256 for file in chosen if file.sha256}
     known |= _fetch_from_git(revision, [file for file in chosen if file.path not in known], context)
@@ -140,11 +136,8 @@ def _fetch_from_git(
     with context.progress.task(f"{revision.repo}: files outside LFS", sum(f.size for f in files)):
         try:
             blobs = context.transfer.fetch(downloads)
-        except SourceError:
-            refusal = revision.hub.why_refused(revision.repo, downloads[0].url, context.transfer)
-            if refusal is None:
-                raise
-            raise refusal from None
+        except HttpRefusal as error:
+            raise revision.hub.explain(revision.repo, error) from None
     for file, blob in zip(files, blobs, strict=True):
         found = _git_blob_id(context.store.path(blob.sha256), blob.size)
         if found != file.blob_id:
@@ -162,14 +155,6 @@ def _git_blob_id(path: Path, size: int) -> str:
         while chunk := stream.read(CHUNK):
             hasher.update(chunk)
     return hasher.hexdigest()
-
-
-def _refusal(hub: Hub, repo: str, missing: Sequence[LockedFile], context: Context) -> SourceError | None:
-    """Why the hub refuses a file that still is not in the store; None when it does not refuse."""
-    for file in missing:
-        if isinstance(file.origin, Remote) and not context.store.holds(file.sha256, file.size):
-            return hub.why_refused(repo, file.origin.url, context.transfer)
-    return None
 
 
 def _from_directory(request: ModelRequest, context: Context) -> Resolved:
