@@ -133,7 +133,7 @@ def _platform(source: ImageSource, image: ImageManifest, what: str) -> Platform:
     """A single manifest does not say what it is for; its config does. Raises InputError."""
     if image.config.media_type not in CONFIGS:
         raise InputError(
-            f"{what}: expected a container image, found an artifact whose config is {image.config.media_type}",
+            f"{what}: expected a container image, found one whose config is {image.config.media_type}",
             remedy="carry it as a [[models]] or [[files]] entry, or name the image",
         )
     return parse_config(source.config(image.config), f"{what}: config").platform
