@@ -150,6 +150,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
             with open(descriptor, "wb") as stream:
+                os.fchmod(descriptor, mode)  # whatever the umask
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -1,0 +1,31 @@
+"""`env.sh`: what a shell must know so that pip, uv and Hugging Face clients use the site and nothing else."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+# A POSIX shell does not tell a sourced file its own name; bash and zsh do. Elsewhere AIRGAP_SITE says
+# where the site lies, and without it the place where it was installed.
+_TEMPLATE = """\
+# airgap: use this generation offline.  . {site}/current/env.sh
+if [ -n "${{BASH_SOURCE:-}}" ]; then
+    _airgap=$(cd "$(dirname "$BASH_SOURCE")" && pwd)
+elif [ -n "${{ZSH_VERSION:-}}" ]; then
+    _airgap=$(eval 'cd "$(dirname "${{(%):-%x}}")" && pwd')
+else
+    _airgap=${{AIRGAP_SITE:-{site}}}/current
+fi
+export HF_HOME="$_airgap" HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
+export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+export UV_NO_INDEX=1 UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never
+{links}unset _airgap
+"""
+
+
+def render_environment(site: Path, sets: Sequence[str]) -> bytes:
+    """The bytes of env.sh for a site with these wheels sets. `sets` are artifact names."""
+    directories = [f"$_airgap/wheels/{name}" for name in sorted(sets)]
+    links = ""
+    if directories:
+        links = f'export PIP_FIND_LINKS="{" ".join(directories)}" UV_FIND_LINKS="{",".join(directories)}"\n'
+    return _TEMPLATE.format(site=shlex.quote(str(site)), links=links).encode()

@@ -1,0 +1,171 @@
+"""One complete state of a site: the union of its bundles as a tree of hard links into the blobs.
+
+Hard links, not symbolic ones, so that one model can be bind-mounted alone into a container and a
+blob's link count says whether anything uses it (docs/adr/0005-generations-are-hard-links.md).
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from airgap import oci
+from airgap.decode import MAX_DOCUMENT, canonical_json
+from airgap.errors import IntegrityError, PolicyError
+from airgap.isolated import containers, files, models, wheels
+from airgap.isolated.entries import Entry, Link, Text
+from airgap.isolated.environment import render_environment
+from airgap.isolated.record import InstalledBundle
+from airgap.isolated.site import DIRECTORY_MODE, Site
+from airgap.layout import INDEX_FILE, BundledArtifact, read_layout
+from airgap.lock import parse_lock
+from airgap.model import BundlePath, Kind, ModelArtifact, Sha256, path_collisions
+from airgap.store import FILE_MODE, fsync_directory, host_errors
+
+
+def _place_model(bundled: BundledArtifact) -> Iterator[Entry]:
+    assert isinstance(bundled.artifact, ModelArtifact)
+    yield from _below("models", models.catalogue_entries(bundled.artifact))
+    yield from _below("hub", models.hub_cache_entries(bundled.artifact))
+
+
+def _below(directory: str, entries: Iterable[Entry]) -> Iterator[Entry]:
+    for entry in entries:
+        yield replace(entry, path=BundlePath(f"{directory}/{entry.path}"))
+
+
+PLACE: Mapping[Kind, Callable[[BundledArtifact], Iterable[Entry]]] = {
+    Kind.WHEELS: wheels.place,
+    Kind.MODEL: _place_model,
+    Kind.CONTAINER: containers.place,
+    Kind.FILE: files.place,
+}
+"""The four kinds are peers: each turns an artifact into the entries a generation has of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One bundle of a generation: its record, the verified bytes of its index.json, its artifacts."""
+
+    bundle: InstalledBundle
+    index: bytes
+    artifacts: tuple[BundledArtifact, ...]
+
+
+def load_member(site: Site, bundle: InstalledBundle) -> Member:
+    """An installed bundle, read back from the site's own blobs. Raises IntegrityError."""
+
+    def read(digest: Sha256) -> bytes:
+        return site.store.read(digest, max_bytes=MAX_DOCUMENT)
+
+    index = read(bundle.index)
+    lock = parse_lock(read(bundle.lock), f"the lock of {bundle}")
+    return Member(bundle, index, read_layout(index, lock, read))
+
+
+def unite(site: Path, members: Sequence[Member]) -> tuple[Entry, ...]:
+    """Every entry of a generation; pure.
+
+    Raises PolicyError naming both sides when two bundles bring different things under one name, and
+    IntegrityError when one artifact's files cannot lie in one tree.
+    """
+    owners: dict[str, tuple[InstalledBundle, BundledArtifact]] = {}
+    placed: dict[str, tuple[Entry, str]] = {}
+    for member in members:
+        for bundled in member.artifacts:
+            name = bundled.artifact.name
+            mine = f"{bundled.artifact.kind} {name!r} of {member.bundle}"
+            other = owners.setdefault(name, (member.bundle, bundled))
+            if other[1].digest != bundled.digest:
+                theirs = f"{other[1].artifact.kind} {name!r} of {other[0]}"
+                raise _collision(mine, theirs, name)
+            for entry in PLACE[bundled.artifact.kind](bundled):
+                before, theirs = placed.setdefault(entry.path, (entry, mine))
+                if before != entry:
+                    raise _collision(mine, theirs, entry.path)
+    everything = [bundled.artifact for member in members for bundled in member.artifacts]
+    locked_models = [artifact for artifact in everything if isinstance(artifact, ModelArtifact)]
+    for entry in _below("hub", models.hub_cache(locked_models)):
+        placed.setdefault(entry.path, (entry, ""))
+    sets = {artifact.name for artifact in everything if artifact.kind is Kind.WHEELS}
+    index = Text(BundlePath(INDEX_FILE), render_site_index(members))
+    environment = Text(BundlePath("env.sh"), render_environment(site, sorted(sets)))
+    entries = (*(entry for entry, _ in placed.values()), index, environment)
+    problems = path_collisions(entry.path for entry in entries)
+    if problems:
+        raise IntegrityError("\n  ".join(("the artifacts cannot lie in one tree", *problems)))
+    return entries
+
+
+def render_site_index(members: Sequence[Member]) -> bytes:
+    """index.json of the site: every artifact of every bundle, by name, as an OCI layout has it."""
+    manifests: dict[str, dict[str, object]] = {}
+    for member in members:
+        image = oci.parse_image(member.index, f"index of {member.bundle}", media_type=oci.OCI_INDEX)
+        assert isinstance(image, oci.ImageIndex)  # parse_image holds the announced type
+        for descriptor in image.manifests:
+            name = descriptor.annotations[oci.REF_NAME]
+            manifests[name] = descriptor.as_json() | {"annotations": dict(descriptor.annotations)}
+    ordered = [manifests[name] for name in sorted(manifests)]
+    return canonical_json({"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": ordered})
+
+
+def build(site: Site, number: int, entries: Sequence[Entry]) -> None:
+    """Write a generation beside the others, make it durable, give it its number. Raises HostError."""
+    temporary = site.generations / f"{number}.tmp"
+    with host_errors(temporary):
+        shutil.rmtree(temporary, ignore_errors=True)
+        directories = [temporary / parent for parent in tree_directories(entries)]
+        for directory in directories:
+            directory.mkdir()
+            directory.chmod(DIRECTORY_MODE)
+        for entry in entries:
+            if isinstance(entry, Link):
+                _link(site.store.path(entry.sha256), temporary / entry.path)
+            else:
+                _write(temporary / entry.path, entry.data)
+        for directory in reversed(directories):
+            fsync_directory(directory)
+        os.rename(temporary, site.generation(number))
+        fsync_directory(site.generations)
+
+
+def tree_directories(entries: Iterable[Entry]) -> list[PurePosixPath]:
+    """Every directory the entries need, parents before children; '.' is the generation itself."""
+    found = {PurePosixPath(".")}
+    for entry in entries:
+        found.update(PurePosixPath(entry.path).parents)
+    return sorted(found, key=lambda path: (len(path.parts), path))
+
+
+def _link(blob: Path, path: Path) -> None:
+    try:
+        os.link(blob, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EMLINK:
+            raise
+        # ext4 allows 65 000 links to one file; beyond that the generation holds its own copy.
+        shutil.copyfile(blob, path)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fchmod(descriptor, FILE_MODE)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb") as stream:
+        os.fchmod(stream.fileno(), FILE_MODE)
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _collision(mine: str, theirs: str, path: str) -> PolicyError:
+    return PolicyError(
+        f"{mine} and {theirs} would both be {path!r} on this site",
+        remedy="rename one of the two artifacts in its manifest, or use a second site",
+    )

@@ -1,0 +1,135 @@
+"""Plan before act: what an install would bring, share and replace, and whether it fits."""
+
+import os
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from airgap.errors import HostError, TrustError
+from airgap.isolated.entries import Entry, Text
+from airgap.isolated.generation import tree_directories
+from airgap.isolated.record import InstalledBundle, SiteRecord
+from airgap.isolated.site import Site
+from airgap.layout import digest_of
+from airgap.model import Sha256
+from airgap.store import host_errors
+from airgap.trust.statement import StatedBlob, Statement
+from airgap.verify import Contents, Signed
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Free or needed space of a file system; `inodes` is None where it has no such limit (btrfs)."""
+
+    bytes: int
+    inodes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one install would do. `missing` blobs are copied, `shared` ones the site has; sizes in bytes."""
+
+    bundle: InstalledBundle
+    replaced: InstalledBundle | None
+    record: SiteRecord
+    """The site's bundles afterwards."""
+    artifacts: tuple[str, ...]
+    """Names of what the bundle brings."""
+    entries: tuple[Entry, ...]
+    missing: dict[Sha256, StatedBlob]
+    shared: dict[Sha256, StatedBlob]
+    needed: Room
+    free: Room
+    unchanged: bool
+    """The site already is what this install would make it."""
+
+    @property
+    def missing_bytes(self) -> int:
+        return sum(blob.size for blob in self.missing.values())
+
+    @property
+    def shared_bytes(self) -> int:
+        return sum(blob.size for blob in self.shared.values())
+
+
+def describe_bundle(signed: Signed, contents: Contents) -> InstalledBundle:
+    """The record of a bundle as a site keeps it."""
+    stated = signed.statement
+    return InstalledBundle(
+        stated.name,
+        stated.version,
+        stated.channel,
+        stated.epoch,
+        stated.sequence,
+        signed.judged.payload,
+        signed.judged.signers,
+        digest_of(signed.envelope),
+        digest_of(contents.index),
+        stated.lock,
+    )
+
+
+def make_plan(
+    site: Site, before: SiteRecord, bundle: InstalledBundle, stated: Statement, entries: tuple[Entry, ...]
+) -> Plan:
+    """Compare what is signed with what the site holds. Raises HostError when the site cannot be asked."""
+    missing = {d: b for d, b in stated.blobs.items() if not site.store.holds(d, b.size)}
+    shared = {d: b for d, b in stated.blobs.items() if d not in missing}
+    replaced = before.find(bundle.name)
+    same = replaced is not None and replaced.payload == bundle.payload
+    return Plan(
+        bundle,
+        None if same else replaced,
+        before.replacing(bundle),
+        tuple(artifact.name for artifact in stated.artifacts),
+        entries,
+        missing,
+        shared,
+        _needed(site, missing, entries),
+        _free(site),
+        unchanged=same and not missing,
+    )
+
+
+def require_newer(before: SiteRecord, bundle: InstalledBundle) -> None:
+    """Raise TrustError when the site holds a newer bundle of that name, in whatever channel."""
+    held = before.find(bundle.name)
+    if held and (bundle.epoch, bundle.sequence) < (held.epoch, held.sequence):
+        raise TrustError(
+            f"{bundle.name}: the site holds epoch {held.epoch}, sequence {held.sequence};"
+            f" this is epoch {bundle.epoch}, sequence {bundle.sequence}, which is older",
+            remedy="install the newest bundle; a site goes back by its generations, not by old media",
+        )
+
+
+def require_fit(site: Site, plan: Plan) -> None:
+    """Raise HostError when the plan needs more bytes or inodes than are free."""
+    lacking = []
+    if plan.needed.bytes > plan.free.bytes:
+        lacking.append(f"{plan.needed.bytes} bytes are needed and {plan.free.bytes} are free")
+    if None not in (plan.needed.inodes, plan.free.inodes) and plan.needed.inodes > plan.free.inodes:  # type: ignore[operator]
+        lacking.append(f"{plan.needed.inodes} inodes are needed and {plan.free.inodes} are free")
+    if lacking:
+        raise HostError(
+            f"{site.root}: {'; '.join(lacking)}",
+            remedy="free space on that file system or use a site on a larger one; nothing was changed",
+        )
+
+
+def _needed(site: Site, missing: dict[Sha256, StatedBlob], entries: tuple[Entry, ...]) -> Room:
+    """Blobs and texts rounded up to blocks, a block for each directory and one for every 40 names in it."""
+    block = _statistics(site).f_frsize
+    texts = [len(entry.data) for entry in entries if isinstance(entry, Text)]
+    directories: list[PurePosixPath] = tree_directories(entries)
+    sizes = [*(blob.size for blob in missing.values()), *texts]
+    blocks = sum(-(-size // block) for size in sizes) + len(directories) + len(entries) // 40 + 16
+    return Room(blocks * block, len(missing) + len(texts) + len(directories) + 16)
+
+
+def _free(site: Site) -> Room:
+    found = _statistics(site)
+    return Room(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+def _statistics(site: Site) -> os.statvfs_result:
+    with host_errors(site.root):
+        return os.statvfs(site.root)

@@ -1,0 +1,195 @@
+"""A bundle directory on media that nobody trusts yet: names listed, bytes read, nothing followed.
+
+Whoever wrote the media chose every name and every file type on it, and may pull it out at any
+moment. So: each path component is opened with O_NOFOLLOW relative to its parent (POSIX openat), only
+regular files are read, with O_NONBLOCK so that a FIFO cannot hang, and no more than the signed size
+plus one byte is ever read. A wrong type or size is a fact for the caller to judge; only a read that
+the host cannot do (media gone, EIO, permission) is an error here.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from airgap.errors import HostError, InputError, IntegrityError
+
+MEDIA_REMEDY = "put the media back or clean it, then run the same command again; finished work is kept"
+
+
+class EntryType(StrEnum):
+    """What lies under a name; the value is the word in messages."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "symbolic link"
+    FIFO = "FIFO"
+    SOCKET = "socket"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name on the media; `size` in bytes, 0 unless it is a file."""
+
+    path: str
+    type: EntryType
+    size: int
+
+
+class NotAFileError(IntegrityError):
+    """A link, FIFO, device, socket or directory lies where a regular file was promised."""
+
+
+class MissingFileError(IntegrityError):
+    """Nothing lies under a promised name."""
+
+
+class Media:
+    """An open bundle directory; a context manager. Safe to share between threads.
+
+    Raises InputError when `root` is not a directory, HostError when it cannot be opened.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{root}: expected a bundle directory, found none",
+                remedy="name the directory that holds bundle.dsse.json",
+            ) from None
+        except OSError as error:
+            raise _media_error(root, error) from error
+
+    def __enter__(self) -> "Media":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._root)
+
+    def entries(self, descend: Collection[str]) -> Iterator[Entry]:
+        """Every name in the root and in the directories named in `descend`, which are listed themselves too.
+
+        A directory outside `descend` is named, not entered: one name is enough to refuse it.
+        Raises HostError when the media cannot be read.
+        """
+        pending = [""]
+        while pending:
+            directory = pending.pop()
+            for entry in self._list(directory):
+                yield entry
+                if entry.type is EntryType.DIRECTORY and entry.path in descend:
+                    pending.append(entry.path)
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        """At most `max_bytes` + 1 bytes of a regular file, so that the caller sees an oversized one.
+
+        Raises MissingFileError, NotAFileError or HostError.
+        """
+        parts: list[bytes] = []
+        left = max_bytes + 1
+        with self.open(path) as readinto:
+            buffer = bytearray(min(left, 1024 * 1024))
+            while left and (count := readinto(memoryview(buffer)[:left])):
+                parts.append(bytes(buffer[:count]))
+                left -= count
+        return b"".join(parts)
+
+    @contextmanager
+    def open(self, path: str) -> "Iterator[Callable[[memoryview], int]]":
+        """Open one regular file; yields a function that fills a buffer and returns the count, 0 at the end.
+
+        Raises MissingFileError, NotAFileError or HostError.
+        """
+        shown = self.root / path
+        descriptor = self._open_file(path)
+
+        def readinto(buffer: memoryview) -> int:
+            try:
+                return os.readv(descriptor, [buffer])
+            except OSError as error:
+                raise _media_error(shown, error) from error
+
+        try:
+            yield readinto
+        finally:
+            os.close(descriptor)
+
+    def _open_file(self, path: str) -> int:
+        pure = PurePosixPath(path)
+        shown = self.root / path
+        try:
+            with self._directory(str(pure.parent) if pure.parent.name else "") as parent:
+                # A device is refused before it is opened: opening some of them already acts.
+                _require_file(os.stat(pure.name, dir_fd=parent, follow_symlinks=False).st_mode, path)
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(pure.name, flags, dir_fd=parent)
+        except FileNotFoundError:
+            raise MissingFileError(f"{path}: missing") from None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+                raise NotAFileError(f"{path}: not a regular file") from None
+            raise _media_error(shown, error) from error
+        try:
+            _require_file(os.fstat(descriptor).st_mode, path)
+        except NotAFileError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    @contextmanager
+    def _directory(self, path: str) -> Iterator[int]:
+        """A descriptor of a directory below the root, no component of which is a link."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        current = os.dup(self._root)
+        try:
+            for part in PurePosixPath(path).parts:
+                following = os.open(part, flags, dir_fd=current)
+                os.close(current)
+                current = following
+            yield current
+        finally:
+            os.close(current)
+
+    def _list(self, directory: str) -> Iterator[Entry]:
+        prefix = f"{directory}/" if directory else ""
+        try:
+            with self._directory(directory) as descriptor, os.scandir(descriptor) as found:
+                for item in found:
+                    status = item.stat(follow_symlinks=False)
+                    kind = _entry_type(status.st_mode)
+                    yield Entry(prefix + item.name, kind, status.st_size if kind is EntryType.FILE else 0)
+        except OSError as error:
+            raise _media_error(self.root / directory, error) from error
+
+
+def _require_file(mode: int, path: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise NotAFileError(f"{path}: expected a regular file, found a {_entry_type(mode)}")
+
+
+def _entry_type(mode: int) -> EntryType:
+    types = {
+        stat.S_IFREG: EntryType.FILE,
+        stat.S_IFDIR: EntryType.DIRECTORY,
+        stat.S_IFLNK: EntryType.LINK,
+        stat.S_IFIFO: EntryType.FIFO,
+        stat.S_IFSOCK: EntryType.SOCKET,
+    }
+    return types.get(stat.S_IFMT(mode), EntryType.DEVICE)
+
+
+def _media_error(path: Path, error: OSError) -> HostError:
+    remedy = (
+        "run as a user who may read the media" if error.errno in (errno.EACCES, errno.EPERM) else MEDIA_REMEDY
+    )
+    return HostError(f"{path}: cannot be read: {error.strerror or error}", remedy=remedy)
