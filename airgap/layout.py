@@ -85,7 +85,7 @@ def pack(artifact: Artifact) -> BundledArtifact:
         case WheelsArtifact():
             pylock = render_pylock(artifact)
             layers = (
-                Layer(pylock_name(artifact), digest_of(pylock), len(pylock), PYLOCK_LAYER),
+                Layer(bundle_path(pylock_name(artifact)), digest_of(pylock), len(pylock), PYLOCK_LAYER),
                 *_layers(artifact, lambda path: WHEEL_LAYER),
             )
             return _pack_artifact(artifact, layers, artifact_type=WHEELS_TYPE, generated=(pylock,))

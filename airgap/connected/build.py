@@ -27,6 +27,7 @@ from airgap.layout import (
     VERIFY_DIRECTORY,
     BundledArtifact,
     blob_path,
+    digest_of,
     pack,
     render_index,
 )
@@ -34,12 +35,12 @@ from airgap.lock import Lock, distinct_files, lock_digest
 from airgap.model import Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors
-from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable, render_sums
-from airgap.trust.envelope import add_signatures, sign
-from airgap.trust.keys import HolderSecret
+from airgap.trust.checkable import checkable, render_sums
+from airgap.trust.envelope import payload_digest, sign
+from airgap.trust.envelope import render as render_envelope
+from airgap.trust.keys import Signer
 from airgap.trust.statement import (
     PAYLOAD_TYPE,
-    SUMS,
     Previous,
     StatedArtifact,
     StatedBlob,
@@ -48,12 +49,14 @@ from airgap.trust.statement import (
     render,
 )
 
+FIRST_EPOCH = 0
+"""A later epoch recovers a channel whose sequence was pushed too high."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edition:
     """What tells two bundles of one lock apart. Equal editions of equal locks are equal bytes."""
 
-    epoch: int
     sequence: int
     created_at: datetime
     expires_at: datetime
@@ -78,14 +81,14 @@ class Built:
     fetched_bytes: int
 
 
-def build(
+def build_bundle(
     lock: Lock,
     lock_bytes: bytes,
     *,
     out: Path,
     edition: Edition,
     ledger: Ledger,
-    secrets: Sequence[HolderSecret],
+    signers: Sequence[Signer],
     replace: bool,
     context: Context,
 ) -> Built:
@@ -104,12 +107,17 @@ def build(
     with _staging(destination) as staging:
         sizes = _lay_out(contents, staging, context)
         blobs = _read_back(staging, sizes, context.progress)
-        statement = _state(contents, blobs, edition, ledger.previous(edition.sequence), staging)
+        index = _read(staging / INDEX_FILE)
+        sums = render_sums(
+            {LAYOUT_FILE: _digest(_read(staging / LAYOUT_FILE)), INDEX_FILE: _digest(index)}, blobs
+        )
+        previous = ledger.previous(edition.sequence)
+        statement = _state(contents, blobs, edition, previous, index=_subject(index), sums=_subject(sums))
         payload = render(statement)
-        envelope = _sign(payload, secrets)
+        envelope = _sign(payload, signers)
         _write(staging / ENVELOPE_FILE, envelope)
-        write_checkable(staging, envelope)
-        ledger.record(edition.sequence, Sha384(hashlib.sha384(payload).hexdigest()))
+        write_checkable(staging, envelope, sums)
+        ledger.record(edition.sequence, payload_digest(payload))
         _publish(staging, destination)
     return Built(destination, statement, envelope, fetched)
 
@@ -130,10 +138,10 @@ def fetch_missing(lock: Lock, context: Context) -> int:
     return total
 
 
-def write_checkable(bundle: Path, envelope: bytes) -> None:
+def write_checkable(bundle: Path, envelope: bytes, sums: bytes) -> None:
     """Write `verify/` anew for this envelope: what openssl and coreutils need. Raises HostError."""
     directory = bundle / VERIFY_DIRECTORY
-    files = checkable(envelope)
+    files = checkable(envelope, sums)
     with host_errors(directory):
         for stale in directory.glob("*.sig"):
             if f"{VERIFY_DIRECTORY}/{stale.name}" not in files:
@@ -175,7 +183,6 @@ def _lay_out(contents: _Contents, staging: Path, context: Context) -> dict[Sha25
             sizes[digest] = len(data)
     _write(staging / LAYOUT_FILE, OCI_LAYOUT)
     _write(staging / INDEX_FILE, render_index(contents.packed, lock_sha256))
-    _write(staging / HOWTO_FILE, HOWTO)
     return sizes
 
 
@@ -230,21 +237,17 @@ def _state(
     blobs: Mapping[Sha256, StatedBlob],
     edition: Edition,
     previous: Previous | None,
-    staging: Path,
+    *,
+    index: Subject,
+    sums: Subject,
 ) -> Statement:
-    """Write SHA384SUMS and say in one value everything that will be signed."""
-    small = {name: (staging / name).read_bytes() for name in (LAYOUT_FILE, INDEX_FILE, HOWTO_FILE)}
-    sums = render_sums(
-        {blob_path(digest): blob.sha384 for digest, blob in blobs.items()}
-        | {name: _subject(data).sha384 for name, data in small.items()}
-    )
-    _write(staging / SUMS, sums)
+    """Everything that will be signed, in one value."""
     lock = contents.lock
     return Statement(
         name=lock.name,
         version=lock.version,
         channel=lock.channel,
-        epoch=edition.epoch,
+        epoch=FIRST_EPOCH,
         sequence=edition.sequence,
         previous=previous,
         created_at=edition.created_at,
@@ -256,20 +259,27 @@ def _state(
             for b in contents.packed
         ),
         blobs=blobs,
-        index=_subject(small[INDEX_FILE]),
-        sums=_subject(sums),
+        index=index,
+        sums=sums,
     )
 
 
 def _subject(data: bytes) -> Subject:
-    return Subject(Sha256(hashlib.sha256(data).hexdigest()), Sha384(hashlib.sha384(data).hexdigest()))
+    return Subject(digest_of(data), _digest(data))
 
 
-def _sign(payload: bytes, secrets: Sequence[HolderSecret]) -> bytes:
-    envelope = sign(payload, PAYLOAD_TYPE, secrets[0])
-    for secret in secrets[1:]:
-        envelope = add_signatures(envelope, secret)
-    return envelope
+def _digest(data: bytes) -> Sha384:
+    return Sha384(hashlib.sha384(data).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    with host_errors(path):
+        return path.read_bytes()
+
+
+def _sign(payload: bytes, signers: Sequence[Signer]) -> bytes:
+    signatures = [signature for signer in signers for signature in sign(payload, PAYLOAD_TYPE, signer)]
+    return render_envelope(payload, PAYLOAD_TYPE, signatures)
 
 
 def _publish(staging: Path, destination: Path) -> None:

@@ -1,0 +1,123 @@
+"""`airgap build`: fetch everything and make the signed bundle."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from airgap.cli.options import FILE, INSTANT, LIFETIME, json_option
+from airgap.cli.passphrase import passphrase_option, passphrases
+from airgap.cli.signing import load_signers, read_root, show_signatures, signature_state
+from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.workspace import open_context, read_locked
+from airgap.connected.build import Built, Edition, build_bundle
+from airgap.connected.ledger import open_ledger
+from airgap.errors import InputError
+from airgap.trust.decide import Surveyed, survey
+from airgap.trust.instant import render_instant
+from airgap.trust.statement import MAX_SEQUENCE
+
+
+@click.command(
+    epilog="""\b
+Example
+  airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --out out
+Exit codes: 0 built (holders may still have to sign), 3 no current lock or the bundle exists,
+  4 a source failed, 6 bytes are not what was locked, 7 a key may not sign, 9 no space or permission
+"""
+)
+@click.argument("manifest", type=FILE)
+@click.option("--key", "keys", type=FILE, multiple=True, required=True, metavar="F.key", help="May repeat.")
+@click.option("--root", type=FILE, required=True, metavar="FILE", help="The root that names the holders.")
+@click.option("--out", type=FILE, default=Path("out"), show_default=True, metavar="DIR", help="Build here.")
+@click.option("--sequence", type=click.IntRange(1, MAX_SEQUENCE), help="Default: the channel's next one.")
+@click.option("--created-at", type=INSTANT, help="In UTC. Default: SOURCE_DATE_EPOCH, else now.")
+@click.option(
+    "--expires-in", type=LIFETIME, default="365d", show_default=True, help="How long it may be installed."
+)
+@click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
+@passphrase_option
+@json_option
+def build(
+    manifest: Path,
+    keys: tuple[Path, ...],
+    root: Path,
+    out: Path,
+    sequence: int | None,
+    created_at: datetime | None,
+    expires_in: timedelta,
+    *,
+    replace: bool,
+    passphrase_fd: int | None,
+    as_json: bool,
+) -> None:
+    """Build the locked MANIFEST into DIR/<name>-<version>, signed with the keys given.
+
+    What the store holds is not fetched again. A bundle that other holders still have to sign is
+    built all the same: airgap sign adds them, and until then it verifies with exit code 7.
+    """
+    locked = read_locked(manifest)
+    trusted = read_root(root)
+    signers = load_signers(keys, trusted, passphrases(passphrase_fd))
+    created = created_at or _creation_time()
+    progress = progress_for(json=as_json)
+    with (
+        open_context(locked.lock.target, locked.directory, progress) as context,
+        open_ledger(context.store, locked.lock.channel) as ledger,
+    ):
+        edition = Edition(sequence or ledger.next_sequence(), created, created + expires_in)
+        built = build_bundle(
+            locked.lock,
+            locked.data,
+            out=out,
+            edition=edition,
+            ledger=ledger,
+            signers=signers,
+            replace=replace,
+            context=context,
+        )
+    surveyed = survey(built.envelope, trusted)
+    if as_json:
+        emit(_document(built, surveyed))
+    else:
+        _show(built, surveyed)
+
+
+def _creation_time() -> datetime:
+    """SOURCE_DATE_EPOCH (reproducible-builds.org specification), else now; whole seconds of UTC."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not epoch:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise InputError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {epoch[:40]!r}") from None
+
+
+def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
+    stated = built.statement
+    return {
+        "bundle": str(built.path),
+        "channel": stated.channel,
+        "sequence": stated.sequence,
+        "payload_sha384": surveyed.payload,
+        "created_at": render_instant(stated.created_at),
+        "expires_at": render_instant(stated.expires_at),
+        "blobs": len(stated.blobs),
+        "bytes": stated.total_bytes,
+        "fetched_bytes": built.fetched_bytes,
+        **signature_state(surveyed),
+    }
+
+
+def _show(built: Built, surveyed: Surveyed) -> None:
+    stated = built.statement
+    click.echo(
+        f"{printable(str(built.path))}: {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs,"
+        f" {human_bytes(stated.total_bytes)}; fetched {human_bytes(built.fetched_bytes)}"
+    )
+    click.echo(
+        f"channel {stated.channel}, sequence {stated.sequence}, expires {render_instant(stated.expires_at)}"
+    )
+    show_signatures(surveyed, built.path)
