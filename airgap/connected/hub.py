@@ -7,7 +7,6 @@ sha256 of what it downloads and cannot resume in a later run.
 
 import base64
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from airgap import __version__
 from airgap.connected.http import HttpRefusal
 from airgap.connected.transfer import Transfer
 from airgap.errors import InputError, SourceError
+from airgap.manifest import is_commit
 from airgap.model import BundlePath, Sha256, bundle_path, path_collisions, sha256_hex
 
 TIMEOUT = 30.0
@@ -130,8 +130,6 @@ class Hub:
                 f"{repo}: expected the revision {revision!r}; {self.endpoint} has none of that name",
                 remedy=f"choose one from {self.endpoint}/{repo}/tree/main, or relock with --upgrade",
             ) from None
-        except (GatedRepoError, RepositoryNotFoundError) as error:
-            raise self._refused(repo, error) from None
         except HfHubHTTPError as error:
             raise self._refused(repo, error) from None
         except HFValidationError as error:
@@ -147,14 +145,20 @@ class Hub:
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _not_a_hub(what, f"{type(error).__name__}: {error}") from None
-        return _read(info, what)
+        listing = _read(info, what)
+        if is_commit(revision) and listing.commit != revision:
+            raise _not_a_hub(what, f"it is the commit {listing.commit}")
+        return listing
 
     def require_access(self, repo: str, url: str, transfer: Transfer) -> None:
-        """Ask for the headers of one file. Raises SourceError when this user may not have it."""
+        """Ask for the headers of one file. Raises SourceError when the hub does not let this user have it."""
         try:
             transfer.get(url, what=repo, max_bytes=0, auth=self.auth(), method="HEAD")
         except HttpRefusal as error:
-            raise self.explain(repo, error) from None
+            explained = self.explain(repo, error)
+            # A CDN's URL may be signed for GET alone; that the hub sent us there is the answer.
+            if explained is not error:
+                raise explained from None
 
     def explain(self, repo: str, error: HttpRefusal) -> SourceError:
         """The refusal of a file in the hub's terms; a CDN's, which knows nothing of gates, as it is."""
@@ -222,7 +226,10 @@ class Hub:
 
     def _refused(self, repo: str, error: HfHubHTTPError) -> SourceError:
         headers = error.response.headers
-        code = "GatedRepo" if isinstance(error, GatedRepoError) else headers.get("X-Error-Code", "")
+        code = headers.get("X-Error-Code", "")
+        if isinstance(error, RepositoryNotFoundError):
+            # GatedRepoError is one, too.
+            code = "GatedRepo" if isinstance(error, GatedRepoError) else "RepoNotFound"
         message = headers.get("X-Error-Message") or error.server_message or ""
         return self.refusal(repo, error.response.status_code, code, message)
 
@@ -284,7 +291,7 @@ def _patiently(ask: Callable[[], T]) -> T:
 def _read(info: ModelInfo, what: str) -> Listing:
     """Judge what the hub said before anything is built on it."""
     commit = info.sha
-    if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
+    if not isinstance(commit, str) or not is_commit(commit):
         raise _not_a_hub(what, f"its commit is {commit!r:.60}")
     files, unusable = [], []
     for sibling in info.siblings or ():
@@ -294,7 +301,7 @@ def _read(info: ModelInfo, what: str) -> Listing:
             unusable.append(error.message)
             continue
         size, blob_id = sibling.size, sibling.blob_id
-        if not isinstance(size, int) or size < 0 or not re.fullmatch(r"[0-9a-f]{40}", str(blob_id)):
+        if not isinstance(size, int) or size < 0 or not is_commit(str(blob_id)):
             raise _not_a_hub(what, f"{path} has no size or no git blob id")
         sha256 = _lfs_sha256(sibling.lfs.sha256, f"{what}: {path}") if sibling.lfs else None
         files.append(HubFile(path, sibling.lfs.size if sibling.lfs else size, str(blob_id), sha256))

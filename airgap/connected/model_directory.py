@@ -96,7 +96,7 @@ def _judge(entry: Path, path: BundlePath, inside: tuple[Path, ...]) -> LocalFile
     source = entry
     if stat.S_ISLNK(found.st_mode):
         source = entry.parent / os.readlink(entry)
-        real = source.resolve()
+        real = Path(os.path.realpath(source))  # Path.resolve raises RuntimeError at a loop
         if not any(real.is_relative_to(tree) for tree in inside):
             raise InputError(f"{path!r} is a link that leads out of the directory, to {str(source)!r}")
         try:

@@ -116,12 +116,13 @@ class _Revision:
 def _lock_files(
     revision: _Revision, chosen: Sequence[HubFile], pinned: ModelArtifact | None, context: Context
 ) -> tuple[LockedFile, ...]:
-    if revision.listing.gated:
-        # Listing a gated repository is free; learn now, not at the first gigabyte, that its files are not.
-        revision.hub.require_access(revision.repo, revision.url(chosen[0].path), context.transfer)
     known = {file.path: file.sha256 for file in pinned.files} if pinned else {}
     known |= {file.path: file.sha256 for file in chosen if file.sha256}
-    known |= _fetch_from_git(revision, [file for file in chosen if file.path not in known], context)
+    small = [file for file in chosen if file.path not in known]
+    if revision.listing.gated and not small:
+        # Listing a gated repository is free; learn now, not at the first gigabyte, that its files are not.
+        revision.hub.require_access(revision.repo, revision.url(chosen[0].path), context.transfer)
+    known |= _fetch_from_git(revision, small, context)
     return tuple(LockedFile(f.path, f.size, known[f.path], Remote(revision.url(f.path))) for f in chosen)
 
 

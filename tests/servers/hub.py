@@ -107,6 +107,7 @@ class Hub:
         self.requests: list[Seen] = []
         self._repos: dict[str, Repo] = {}
         self._faults: list[Fault] = []
+        self._answers: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._servers = [_Server("hub", self), _Server("cdn", self)]
         self.url = f"http://127.0.0.1:{self._servers[0].server_port}"
@@ -170,6 +171,13 @@ class Hub:
         """Answer with `status`: 429 with Retry-After is how the hub throttles."""
         self._faults.append(Fault("status", suffix, times, status=status, headers=headers or {}))
 
+    def answer(self, suffix: str, body: bytes) -> None:
+        """Answer requests whose path ends in `suffix` with this JSON, or what claims to be it."""
+        self._answers[suffix] = body
+
+    def answered(self, path: str) -> bytes | None:
+        return next((body for suffix, body in self._answers.items() if path.endswith(suffix)), None)
+
     def repo(self, name: str) -> Repo | None:
         return self._repos.get(name)
 
@@ -228,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(Seen(self.server.role, self.command, path, headers))
         if fault := hub.fault(path, "status"):
             return self._refuse(fault.status, "", "", fault.headers)
+        if (given := hub.answered(path)) is not None:
+            return self._answer(200, given, {"Content-Type": "application/json"})
         routes: tuple[tuple[str, Callable[..., None]], ...] = (
             (r"/api/models/([^/]+/[^/]+)/revision/([^/]+)", self._info),
             (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),
