@@ -3,7 +3,7 @@
 import stat
 from dataclasses import replace
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 
 from airgap.connected.source import Context, Resolved, fetch_files
 from airgap.connected.transfer import Download, public_url
@@ -36,8 +36,10 @@ def resolve(request: FileRequest, previous: FileArtifact | None, context: Contex
         return Resolved(previous)
     else:
         file = _download(request, context)
-    artifact = FileArtifact(request.name, answered, (file,))
-    return Resolved(artifact, () if request.sha256 else (_recorded(request, file),))
+    findings = [] if request.sha256 else [_recorded(request, file)]
+    if public_url(request.url) != urldefrag(request.url).url:
+        findings.append(_left_out(request))
+    return Resolved(FileArtifact(request.name, answered, (file,)), tuple(findings))
 
 
 def fetch(artifact: FileArtifact, context: Context) -> None:
@@ -102,4 +104,15 @@ def _recorded(request: FileRequest, file: LockedFile) -> Finding:
         "its sha256 was recorded from the bytes found now, not given in the manifest",
         evidence=f"sha256 {file.sha256}, {file.size} bytes",
         remedy=f'compare it with what the publisher states, then write sha256 = "{file.sha256}"',
+    )
+
+
+def _left_out(request: FileRequest) -> Finding:
+    return Finding(
+        "file-url-credentials",
+        Severity.INFO,
+        request.name,
+        "the credentials in its URL are used now and are not written into the lock",
+        evidence=public_url(request.url),
+        remedy="a build with another store needs them in ~/.netrc",
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import requests
 import urllib3.exceptions
@@ -37,6 +37,12 @@ _BAD_URL = (
     requests.exceptions.MissingSchema,
     urllib3.exceptions.LocationParseError,
 )
+_SECRET = re.compile(
+    r"(?i)(.*[-_])?(token|password|passwd|secret|signature|credential|api[-_]?key)|sig|awsaccesskeyid"
+)
+"""Query parameters that let whoever has the URL in: tokens, and the signatures of object stores."""
+
+_THEIRS = "ask who runs that server"
 _DRAIN = 64 * 1024
 _EVERYWHERE = frozenset({"accept", "accept-encoding", "user-agent", "range", "if-range", "connection"})
 """Request headers that carry no secret, so they may follow a redirect to another origin."""
@@ -66,15 +72,18 @@ class Transient(SourceError):
 
 
 def public_url(url: str) -> str:
-    """`url` without user name and password (RFC 3986 §3.2.1) and without a fragment.
+    """`url` without user name and password (RFC 3986 §3.2.1), fragment, and parameters named like secrets.
 
-    Raises SourceError when it cannot be parsed.
+    What it leaves out can change what the URL answers. Raises SourceError when it cannot be parsed.
     """
     try:
         parts = urlsplit(url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     except ValueError:
         raise SourceError("a URL is malformed", remedy="correct it where it is written") from None
+    kept = [pair for pair in parts.query.split("&") if not _SECRET.fullmatch(unquote(pair.partition("=")[0]))]
+    return urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept), fragment="")
+    )
 
 
 def shown_url(url: str) -> str:
@@ -100,6 +109,13 @@ def _stated_auth(url: str, headers: Mapping[str, str]) -> Callable[[requests.Pre
     return _unsigned if "authorization" in {name.lower() for name in headers} else None
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read their bodies whole, however long."""
+
+    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        return iter(())
+
+
 class Client:
     """HTTP(S) with the user's environment: proxies, netrc, REQUESTS_CA_BUNDLE, SSL_CERT_FILE.
 
@@ -107,7 +123,7 @@ class Client:
     """
 
     def __init__(self, connections: int) -> None:
-        session = requests.Session()
+        session = _Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers["User-Agent"] = f"airgap/{__version__}"
         session.headers["Accept-Encoding"] = "identity"
@@ -139,8 +155,8 @@ class Client:
             if not answer.is_redirect or prepared.body:
                 return answer
             _release(answer)
-            prepared = self._redirected(prepared, answer.headers["location"])
-        raise SourceError(f"{where}: more than {MAX_REDIRECTS} redirects", remedy="ask who runs that server")
+            prepared = self._redirected(prepared, answer.headers["location"], where)
+        raise SourceError(f"{where}: more than {MAX_REDIRECTS} redirects", remedy=_THEIRS)
 
     def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
         settings = self._session.merge_environment_settings(prepared.url or "", {}, True, None, None)
@@ -155,13 +171,18 @@ class Client:
                 remedy="let REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE name a file that exists",
             ) from None
 
-    def _redirected(self, before: requests.PreparedRequest, location: str) -> requests.PreparedRequest:
+    def _redirected(
+        self, before: requests.PreparedRequest, location: str, where: str
+    ) -> requests.PreparedRequest:
         """The request to follow with. Credentials stay with the origin they were given for."""
         old = before.url or ""
-        new = urljoin(old, location)
-        if urlsplit(new).scheme not in ("http", "https"):
-            raise SourceError(f"{shown_url(old)}: redirects to something that is not HTTP")
-        same = _same_origin(old, new)
+        try:
+            new = urljoin(old, location)
+            if urlsplit(new).scheme not in ("http", "https"):
+                raise SourceError(f"{where}: redirects to something that is not HTTP", remedy=_THEIRS)
+            same = _same_origin(old, new)
+        except ValueError:
+            raise SourceError(f"{where}: redirects to a malformed URL", remedy=_THEIRS) from None
         kept = {name: value for name, value in before.headers.items() if same or name.lower() in _EVERYWHERE}
         auth = _unsigned if same else None
         return self._session.prepare_request(requests.Request(before.method, new, headers=kept, auth=auth))
