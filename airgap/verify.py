@@ -93,14 +93,22 @@ class Verification:
 
 
 def verify_bundle(
-    media: Media, root: Root, now: datetime, *, progress: Progress, jobs: int | None = None
+    media: Media,
+    root: Root,
+    now: datetime,
+    *,
+    accepted: Mapping[str, Accepted] | None = None,
+    progress: Progress,
+    jobs: int | None = None,
 ) -> Verification:
     """Judge a bundle whole, hashing every byte in `jobs` threads (default: one per CPU).
+
+    `now` is UTC; `accepted` is a site's memory, where there is a site.
 
     Raises TrustError when the signatures do not hold, and HostError when the media cannot be read;
     everything else is a finding.
     """
-    signed = open_signed(media, root, now)
+    signed = open_signed(media, root, now, accepted)
     findings = survey(media, signed)
     index, wrong = read_index(media, signed)
     findings += wrong
