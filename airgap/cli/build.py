@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, INSTANT, LIFETIME, json_option
+from airgap.cli.options import FILE, instant, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.signing import load_signers, read_root, show_signatures, signature_state
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
@@ -32,9 +32,16 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
 @click.option("--root", type=FILE, required=True, metavar="FILE", help="The root that names the holders.")
 @click.option("--out", type=FILE, default=Path("out"), show_default=True, metavar="DIR", help="Build here.")
 @click.option("--sequence", type=click.IntRange(1, MAX_SEQUENCE), help="Default: the channel's next one.")
-@click.option("--created-at", type=INSTANT, help="In UTC. Default: SOURCE_DATE_EPOCH, else now.")
 @click.option(
-    "--expires-in", type=LIFETIME, default="365d", show_default=True, help="How long it may be installed."
+    "--created-at", type=instant, metavar="TIME", help="In UTC. Default: SOURCE_DATE_EPOCH, else now."
+)
+@click.option(
+    "--expires-in",
+    type=lifetime,
+    metavar="DAYS",
+    default="365d",
+    show_default=True,
+    help="How long it may be installed.",
 )
 @click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
 @passphrase_option

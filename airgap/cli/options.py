@@ -15,33 +15,21 @@ FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
-class Lifetime(click.ParamType[timedelta]):
-    """Days, written `365d`."""
-
-    name = "days"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"([1-9][0-9]{0,4})d", str(value))
-        if not match:
-            self.fail(f"expected a number of days such as 365d, found {value!r}", param, ctx)
-        return timedelta(days=int(match[1]))
+def lifetime(value: str | timedelta) -> timedelta:
+    """Days, written `365d`; for `click.option(type=)`."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"([1-9][0-9]{0,4})d", value)
+    if not match:
+        raise click.BadParameter(f"expected a number of days such as 365d, found {value!r}")
+    return timedelta(days=int(match[1]))
 
 
-class Instant(click.ParamType[datetime]):
-    """A second of UTC, written as in signed documents."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_instant(str(value))
-        except InputError as error:
-            self.fail(error.message, param, ctx)
-
-
-LIFETIME = Lifetime()
-INSTANT = Instant()
+def instant(value: str | datetime) -> datetime:
+    """A second of UTC, written as in signed documents; for `click.option(type=)`."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        return parse_instant(value)
+    except InputError as error:
+        raise click.BadParameter(error.message) from None
