@@ -109,6 +109,14 @@ def verify_bundle(
     everything else is a finding.
     """
     signed = open_signed(media, root, now, accepted)
+    contents, findings = examine(media, signed, progress=progress, jobs=jobs)
+    return Verification(signed.judged, contents, findings)
+
+
+def examine(
+    media: Media, signed: Signed, *, progress: Progress, jobs: int | None = None
+) -> tuple[Contents | None, tuple[Finding, ...]]:
+    """Steps 3 to 5: whether the media holds what the statement says, whoever signed it. Raises HostError."""
     findings = survey(media, signed)
     index, wrong = read_index(media, signed)
     findings += wrong
@@ -123,7 +131,7 @@ def verify_bundle(
     known_bad = {finding.subject for finding in findings}
     blobs = {d: b for d, b in signed.statement.blobs.items() if blob_path(d) not in known_bad}
     findings += hash_blobs(media, blobs, progress, jobs or os.cpu_count() or 1)
-    return Verification(signed.judged, contents, distinct(findings))
+    return contents, distinct(findings)
 
 
 def open_signed(

@@ -73,7 +73,6 @@ def _show(stated: Statement) -> None:
     click.echo(f"{stated.name} {stated.version}, channel {stated.channel}, sequence {stated.sequence}")
     for artifact in stated.artifacts:
         click.echo(f"  {artifact.kind:10} {artifact.name}  sha256:{artifact.digest}")
-    click.echo(
-        f"{len(stated.blobs)} blobs, {human_bytes(stated.total_bytes)}; made {render_instant(stated.created_at)},"
-        f" expires {render_instant(stated.expires_at)}"
-    )
+    size = f"{len(stated.blobs)} blobs, {human_bytes(stated.total_bytes)}"
+    lifetime = f"made {render_instant(stated.created_at)}, expires {render_instant(stated.expires_at)}"
+    click.echo(f"{size}; {lifetime}")
