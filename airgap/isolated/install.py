@@ -19,9 +19,12 @@ from airgap.verify import Contents, Signed, distinct, open_signed, read_contents
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What an install did; `generation` is the current one afterwards, a new one unless `plan.unchanged`."""
+    """What an install did, or would do; `generation` is the current one afterwards.
 
-    generation: int
+    It is a new one unless `plan.unchanged`; None on a site where nothing was installed yet.
+    """
+
+    generation: int | None
     plan: Plan
 
 
@@ -41,9 +44,7 @@ def install(
         signed, contents, plan = _judge(media, site, root, memory, now)
         require_fit(site, plan)
         if plan.unchanged:
-            current = site.current()
-            assert current is not None  # the record that made it unchanged came from there
-            return Installed(current, plan)
+            return Installed(site.current(), plan)
         keep(
             site,
             {**contents.documents, plan.bundle.envelope: signed.envelope, plan.bundle.index: contents.index},

@@ -1,0 +1,106 @@
+"""`airgap install`: verify a bundle and make it the site's next generation."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from airgap.cli.terminal import emit, human_bytes, progress_for
+from airgap.isolated.install import Installed, plan_install
+from airgap.isolated.install import install as install_bundle
+from airgap.isolated.plan import Plan, require_fit
+from airgap.isolated.site import Site
+from airgap.media import Media
+from airgap.pinned import trusted_root
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples
+  airgap install /media/disc1 --site /srv/airgap --dry-run
+  airgap install /media/disc1 --site /srv/airgap
+Exit codes: 0 installed or already there, 3 not a bundle, 6 bytes differ,
+  7 signatures, root or sequence do not hold, 8 artifacts of two bundles collide,
+  9 no space, no permission, or the media cannot be read
+After anything but 0 the site is what it was; run the same command again.
+"""
+)
+@click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
+@click.option("--site", type=_PATH, metavar="DIR", required=True, help="Where a root is pinned.")
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, as_json: bool) -> None:
+    """Verify each BUNDLE while copying it once, and make it part of the site.
+
+    Bundles of other names stay; a newer bundle replaces the older one of its name.
+    """
+    root = trusted_root(site, None, None)
+    target = Site(site)
+    documents: list[dict[str, object]] = []
+    for bundle in bundles:
+        now = datetime.now(UTC).replace(microsecond=0)
+        with Media(bundle) as media:
+            if dry_run:
+                plan = plan_install(media, target, root, now)
+                done = Installed(target.current(), plan)
+            else:
+                asked = f"airgap install {shlex.quote(str(bundle))}"
+                progress = progress_for(json=as_json)
+                done = install_bundle(media, target, root, now, asked=asked, progress=progress)
+        documents.append(_document(done))
+        if not as_json:
+            _show(done, target, dry_run=dry_run)
+        if dry_run:
+            require_fit(target, done.plan)
+    if as_json:
+        emit({"site": str(target.root), "dry_run": dry_run, "bundles": documents})
+
+
+def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
+    plan = done.plan
+    click.echo(f"{plan.bundle}, signed by {', '.join(plan.bundle.signers)}")
+    if plan.unchanged:
+        click.echo(f"  already installed; generation {done.generation} stays current")
+        return
+    _show_plan(plan, "to copy" if dry_run else "copied")
+    if dry_run:
+        click.echo("  nothing was written")
+    else:
+        click.echo(
+            f"  generation {done.generation} is current: . {shlex.quote(str(site.root))}/current/env.sh"
+        )
+
+
+def _show_plan(plan: Plan, verb: str) -> None:
+    if plan.replaced:
+        click.echo(f"  replaces {plan.replaced}")
+    click.echo(f"  artifacts: {', '.join(plan.artifacts)}")
+    click.echo(
+        f"  {verb}: {len(plan.missing)} blobs, {human_bytes(plan.missing_bytes)};"
+        f" already here: {len(plan.shared)} blobs, {human_bytes(plan.shared_bytes)}"
+    )
+    inodes = "" if plan.free.inodes is None else f", {plan.needed.inodes} of {plan.free.inodes} inodes"
+    click.echo(f"  space: {human_bytes(plan.needed.bytes)} of {human_bytes(plan.free.bytes)} free{inodes}")
+
+
+def _document(done: Installed) -> dict[str, object]:
+    plan = done.plan
+    return {
+        "name": plan.bundle.name,
+        "version": plan.bundle.version,
+        "sequence": plan.bundle.sequence,
+        "payload_sha384": plan.bundle.payload,
+        "signers": list(plan.bundle.signers),
+        "replaced": str(plan.replaced) if plan.replaced else None,
+        "generation": done.generation,
+        "unchanged": plan.unchanged,
+        "artifacts": list(plan.artifacts),
+        "missing": {"blobs": len(plan.missing), "bytes": plan.missing_bytes},
+        "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},
+        "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},
+        "free": {"bytes": plan.free.bytes, "inodes": plan.free.inodes},
+    }

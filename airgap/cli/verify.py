@@ -1,0 +1,106 @@
+"""`airgap verify`: signatures, and every byte of a bundle."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.errors import IntegrityError
+from airgap.isolated.memory import Memory, load_memory
+from airgap.isolated.site import Site
+from airgap.media import Media
+from airgap.pinned import trusted_root
+from airgap.trust.instant import render_instant
+from airgap.verify import Verification, verify_bundle
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples
+  airgap verify /media/disc1 --site /srv/airgap
+  airgap verify /media/disc1 --root 1.root.json --fingerprint "9f3a 01c4 …"
+Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
+  7 signatures, root or sequence do not hold, 9 the media cannot be read
+"""
+)
+@click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
+@click.option("--site", type=_PATH, metavar="DIR", help="Judge by the root and the memory of this site.")
+@click.option("--root", type=_PATH, metavar="FILE", help="Judge by this root, where there is no site yet.")
+@click.option("--fingerprint", metavar="TEXT", help="The root's fingerprint, as the holders read it to you.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that hash; default one per CPU."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def verify(
+    bundles: Sequence[Path],
+    *,
+    site: Path | None,
+    root: Path | None,
+    fingerprint: str | None,
+    jobs: int | None,
+    as_json: bool,
+) -> int:
+    """Check the signatures and every byte of each BUNDLE, and report every difference at once."""
+    trusted = trusted_root(site, root, fingerprint)
+    memory = load_memory(Site(site)) if site else Memory()
+    now = memory.clock(datetime.now(UTC).replace(microsecond=0))
+    found: list[tuple[Path, Verification]] = []
+    for bundle in bundles:
+        with Media(bundle) as media:
+            verification = verify_bundle(
+                media,
+                trusted,
+                now,
+                accepted=memory.accepted,
+                progress=progress_for(json=as_json),
+                jobs=jobs,
+            )
+        found.append((bundle, verification))
+        if not as_json:
+            _show(bundle, verification)
+    if as_json:
+        emit({"bundles": [_document(bundle, verification) for bundle, verification in found]})
+    return 0 if all(verification.sound for _, verification in found) else IntegrityError.exit_code
+
+
+def _show(bundle: Path, verification: Verification) -> None:
+    judged = verification.judged
+    stated = judged.statement
+    print_findings(verification.findings)
+    click.echo(f"{stated.name} {stated.version}, channel {stated.channel}, sequence {stated.sequence}")
+    missing = f"; not signed by {', '.join(judged.missing)}" if judged.missing else ""
+    click.echo(
+        f"  signed by {', '.join(judged.signers)}{missing}; holds until {render_instant(stated.expires_at)}"
+    )
+    size = human_bytes(stated.total_bytes)
+    verdict = "every byte is as signed" if verification.sound else "NOT what was signed: do not install it"
+    click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs, {size}: {verdict}")
+    if not verification.sound:
+        click.echo(f"  {len(verification.findings)} findings in {printable(str(bundle))}")
+
+
+def _document(bundle: Path, verification: Verification) -> dict[str, object]:
+    judged = verification.judged
+    stated = judged.statement
+    return {
+        "bundle": str(bundle),
+        "sound": verification.sound,
+        "name": stated.name,
+        "version": stated.version,
+        "channel": stated.channel,
+        "epoch": stated.epoch,
+        "sequence": stated.sequence,
+        "payload_sha384": judged.payload,
+        "created_at": render_instant(stated.created_at),
+        "expires_at": render_instant(stated.expires_at),
+        "signers": list(judged.signers),
+        "missing": list(judged.missing),
+        "artifacts": [{"kind": a.kind.value, "name": a.name, "digest": a.digest} for a in stated.artifacts],
+        "blobs": len(stated.blobs),
+        "bytes": stated.total_bytes,
+        "findings": [finding.as_json() for finding in verification.findings],
+    }
