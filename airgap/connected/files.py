@@ -1,5 +1,6 @@
 """Plain files: one URL or one local path each."""
 
+import hashlib
 import stat
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -24,7 +25,7 @@ from airgap.store import Blob
 
 
 def resolve(request: FileRequest, previous: FileArtifact | None, context: Context) -> Resolved:
-    """The exact bytes wanted, which are then in the store.
+    """The exact bytes wanted. Those of a URL are then in the store.
 
     A URL that `previous` answers already stays as it was locked, and costs no connection; a local
     path is always read again. Raises InputError, SourceError, IntegrityError or HostError.
@@ -73,16 +74,15 @@ def _read_local(request: FileRequest, context: Context) -> LockedFile:
 
 
 def _hash_local(request: FileRequest, context: Context) -> Blob:
-    """Copy the file into the store, unless it is not what the manifest promised."""
+    """Only read: the bytes go into the store when they are fetched."""
     source = context.directory / request.path
     remedy = f"correct the path of the file {request.name!r}; it is relative to the manifest"
-    expected = Sha256(request.sha256) if request.sha256 else None
-    context.store.prepare()
     try:
         if not stat.S_ISREG(source.stat().st_mode):
             raise InputError(f"{request.name}: {source}: expected a regular file", remedy=remedy)
         with open(source, "rb") as stream:
-            return context.store.add_stream(stream, name=str(source.absolute()), expected=expected)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return Blob(Sha256(digest), stream.tell())
     except OSError as error:
         raise InputError(f"{request.name}: {source}: {error.strerror}", remedy=remedy) from None
 

@@ -27,7 +27,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Added to the answer, over its own."""
     redirect: str = ""
-    """302 to this URL."""
+    """302 to this URL; with `extra`, and a body of so many bytes."""
     drop_after: int | None = None
     """Reset the connection after so many bytes of this answer's body."""
     flip_at: int | None = None
@@ -157,7 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         if served is None:
             self._empty(404, fault)
         elif fault.redirect:
-            self._empty(302, Fault(headers={"Location": fault.redirect}))
+            headers = {"Location": fault.redirect, "Content-Length": str(fault.extra)}
+            self._empty(302, Fault(headers=headers))
+            self._send(b"+" * fault.extra, fault, seen)
         elif fault.status:
             self._empty(fault.status, fault)
         else:
