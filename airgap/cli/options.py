@@ -1,13 +1,17 @@
 """Options and values that several verbs take, spelled once."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from airgap.errors import InputError
 from airgap.trust.instant import parse_instant
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 FILE = click.Path(path_type=Path)
 """A path whose existence the verb itself judges, so that its absence is exit code 3 with advice."""
@@ -33,3 +37,14 @@ def instant(value: str | datetime) -> datetime:
         return parse_instant(value)
     except InputError as error:
         raise click.BadParameter(error.message) from None
+
+
+def root_options(command: Command) -> Command:
+    """Adds `--site`, `--root` and `--fingerprint`: whom to believe (`airgap.pinned.trusted_root`)."""
+    for option in (
+        click.option("--fingerprint", metavar="HEX", help="Of --root, as the holders read it to you."),
+        click.option("--root", type=FILE, metavar="FILE", help="A root, where no site pins one yet."),
+        click.option("--site", type=FILE, metavar="DIR", help="The site whose pinned root decides."),
+    ):
+        command = option(command)
+    return command

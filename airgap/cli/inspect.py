@@ -1,0 +1,187 @@
+"""`airgap inspect`: what is in a bundle or a lock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from airgap.cli.options import FILE, json_option, root_options
+from airgap.cli.terminal import emit, human_bytes, printable
+from airgap.decode import read_capped
+from airgap.errors import InputError, IntegrityError
+from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
+from airgap.lock import Lock, distinct_files, parse_lock
+from airgap.manifest import target_table
+from airgap.media import Media
+from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
+from airgap.pinned import trusted_root
+from airgap.trust.decide import Surveyed, survey
+from airgap.trust.envelope import MAX_ENVELOPE
+from airgap.trust.instant import render_instant
+from airgap.trust.root import Root
+from airgap.trust.statement import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Inspected:
+    """`surveyed` is None for a lock on its own."""
+
+    lock: Lock
+    surveyed: Surveyed | None
+
+
+@click.command(
+    epilog="""\b
+Example
+  airgap inspect out/gemma4-serving-2026.11 --site /srv/airgap
+  airgap inspect gemma4.lock.json --files
+Exit codes: 0 shown, 3 neither bundle nor lock, 6 the lock inside is not what was stated, 7 a bad root
+"""
+)
+@click.argument("subject", type=FILE, metavar="BUNDLE|LOCK")
+@root_options
+@click.option("--files", is_flag=True, help="List every file of every artifact.")
+@json_option
+def inspect(
+    subject: Path,
+    site: Path | None,
+    root: Path | None,
+    fingerprint: str | None,
+    *,
+    files: bool,
+    as_json: bool,
+) -> None:
+    """Show what is in a bundle: artifacts, sizes, digests, and, where a root is given, who signed.
+
+    Reads the statement and the lock, not the artifacts: airgap verify is what judges bytes.
+    """
+    trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
+    inspected = _read_bundle(subject, trusted) if subject.is_dir() else _read_lock(subject)
+    if as_json:
+        emit(_document(inspected))
+    else:
+        _show(inspected, files=files)
+
+
+def _read_lock(path: Path) -> _Inspected:
+    return _Inspected(parse_lock(read_capped(path), str(path)), None)
+
+
+def _read_bundle(path: Path, root: Root | None) -> _Inspected:
+    with Media(path) as media:
+        try:
+            data = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+        except IntegrityError as error:
+            raise InputError(
+                f"{path}: not a bundle: {error.message}",
+                remedy=f"name the directory that holds {ENVELOPE_FILE}",
+            ) from None
+        surveyed = survey(data, root)
+        stated = surveyed.statement
+        lock = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
+    if digest_of(lock) != stated.lock:
+        raise IntegrityError(f"{path}: its lock is not the one that was stated", remedy="run: airgap verify")
+    return _Inspected(parse_lock(lock, "the bundle's lock"), surveyed)
+
+
+def _document(inspected: _Inspected) -> dict[str, object]:
+    lock = inspected.lock
+    document: dict[str, object] = {
+        "name": lock.name,
+        "version": lock.version,
+        "channel": lock.channel,
+        "target": target_table(lock.target),
+        "artifacts": [
+            {
+                "kind": artifact.kind.value,
+                "name": artifact.name,
+                "detail": _detail(artifact),
+                "bytes": _size(artifact),
+                "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in artifact.files],
+            }
+            for artifact in lock.artifacts
+        ],
+    }
+    if inspected.surveyed:
+        document |= _stated(inspected.surveyed)
+    return document
+
+
+def _stated(surveyed: Surveyed) -> dict[str, object]:
+    stated = surveyed.statement
+    tally = surveyed.tally
+    return {
+        "epoch": stated.epoch,
+        "sequence": stated.sequence,
+        "created_at": render_instant(stated.created_at),
+        "expires_at": render_instant(stated.expires_at),
+        "payload_sha384": surveyed.payload,
+        "digests": {artifact.name: f"sha256:{artifact.digest}" for artifact in stated.artifacts},
+        "blobs": len(stated.blobs),
+        "total_bytes": stated.total_bytes,
+        "signers": None if tally is None else list(tally.signers),
+        "missing": None if tally is None else sorted((*tally.missing, *tally.partial)),
+        "threshold": surveyed.threshold or None,
+    }
+
+
+def _show(inspected: _Inspected, *, files: bool) -> None:
+    lock = inspected.lock
+    surveyed = inspected.surveyed
+    click.echo(printable(f"{lock.name} {lock.version}  (channel {lock.channel})"))
+    click.echo(f"for Python {lock.target.python}, {lock.target.platform}, glibc {lock.target.glibc}")
+    if surveyed:
+        _show_statement(surveyed)
+    digests = {a.name: a.digest for a in surveyed.statement.artifacts} if surveyed else {}
+    for position, artifact in enumerate(lock.artifacts, 1):
+        last = position == len(lock.artifacts)
+        click.echo(
+            f"{'└──' if last else '├──'} {artifact.kind} {artifact.name}  {human_bytes(_size(artifact))}"
+        )
+        details = [_detail(artifact)]
+        if artifact.name in digests:
+            details.append(f"sha256:{digests[artifact.name]}")
+        if files:
+            details += _file_lines(artifact)
+        for detail in filter(None, details):
+            click.echo(f"{'    ' if last else '│   '}  {printable(detail)}")
+    distinct = distinct_files(lock.artifacts).values()
+    click.echo(f"{len(distinct)} files, {human_bytes(sum(file.size for file in distinct))}, shared ones once")
+
+
+def _show_statement(surveyed: Surveyed) -> None:
+    stated: Statement = surveyed.statement
+    click.echo(f"sequence {stated.sequence}, made {render_instant(stated.created_at)},", nl=False)
+    click.echo(f" expires {render_instant(stated.expires_at)}")
+    if surveyed.tally is None:
+        click.echo(f"{len(surveyed.keyids)} signatures, not judged: give --site, or --root and --fingerprint")
+    else:
+        click.echo(surveyed.tally.describe(surveyed.threshold))
+
+
+def _size(artifact: Artifact) -> int:
+    return sum(file.size for file in artifact.files)
+
+
+def _detail(artifact: Artifact) -> str:
+    match artifact:
+        case WheelsArtifact():
+            return f"{len(artifact.packages)} packages: {_some([p.name for p in artifact.packages])}"
+        case ModelArtifact():
+            origin = f"{artifact.repo}@{artifact.commit}" if artifact.repo else "from a local directory"
+            claims = [origin, artifact.quantization, artifact.licence, f"{len(artifact.files)} files"]
+            return ", ".join(filter(None, claims))
+        case ContainerArtifact():
+            return ", ".join(filter(None, (artifact.image, *artifact.platforms)))
+        case _:
+            return artifact.files[0].path
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+
+
+def _file_lines(artifact: Artifact) -> list[str]:
+    return [f"{human_bytes(f.size):>9}  {f.sha256[:12]}  {f.path}" for f in artifact.files]
