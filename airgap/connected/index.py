@@ -1,15 +1,15 @@
-"""URLs of package indexes: with the login a person wrote into them, and without it."""
+"""Logins of package indexes: found where a person wrote them, kept out of everything that is written down."""
 
+import re
 from collections.abc import Iterable
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from requests.auth import AuthBase, HTTPBasicAuth
 
 
-def without_login(url: str) -> str:
-    """`url` without user, password and fragment: the form that locks, errors and logs may hold."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+def strip_logins(text: str) -> str:
+    """`text` (a requirement, a message of pip's or uv's) with no user or password in any URL."""
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def login_for(url: str, sources: Iterable[str]) -> AuthBase | None:
@@ -19,9 +19,19 @@ def login_for(url: str, sources: Iterable[str]) -> AuthBase | None:
     """
     for source in sources:
         parts = urlsplit(source)
-        if _origin(source) == _origin(url) and parts.username is not None:
+        if parts.username is not None and _origin(source) == _origin(url):
             return HTTPBasicAuth(unquote(parts.username), unquote(parts.password or ""))
     return None
+
+
+def with_login(url: str, sources: Iterable[str]) -> str:
+    """`url` as pip wants it told: with the login `login_for` finds, if any, inside."""
+    login = login_for(url, sources)
+    if not isinstance(login, HTTPBasicAuth):
+        return url
+    parts = urlsplit(url)
+    user, password = quote(str(login.username), safe=""), quote(str(login.password), safe="")
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.netloc}"))
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

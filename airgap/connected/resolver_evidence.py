@@ -21,7 +21,8 @@ from pip._vendor.packaging.utils import (
 )
 from pip._vendor.packaging.version import Version
 
-from airgap.connected.index import without_login
+from airgap.connected.http import public_url
+from airgap.connected.index import strip_logins
 from airgap.connected.resolver_protocol import Refusal
 
 _FACTORY = "pip._internal.resolution.resolvelib.factory"
@@ -59,7 +60,7 @@ class Evidence:
     def found_on(self, name: str) -> list[str]:
         """Every index with at least one file of the project, in the order of the manifest."""
         found = {self.index(link) for link in self._links.get(name, {}).values()}
-        return [url for url in map(without_login, self._finder.index_urls) if url in found]
+        return [url for url in map(public_url, self._finder.index_urls) if url in found]
 
     def nothing_for_target(self, name: str, specifier: SpecifierSet) -> tuple[str, str]:
         """Why no file of a package can be used, and the remedy; two empty strings when that is not why."""
@@ -102,7 +103,7 @@ class Evidence:
     def _index_of(self, location: Link) -> str:
         for url in self._finder.index_urls:
             if location.url.startswith(url.rstrip("/") + "/"):
-                return without_login(url)
+                return public_url(url)
         return ""
 
     def _judge_failure(self, location: Link, index: str) -> None:
@@ -115,11 +116,11 @@ class Evidence:
             # Indexes on object storage answer so for a project they do not have.
             self.refusing.add(index)
             return
-        said = re.sub(r"://[^/@\s]+@", "://", str(reason or "its content type is no package index's"))
+        said = strip_logins(str(reason or "its content type is no package index's"))
         remedy = "check the URL, the network, the proxy and the CA bundle"
         if status == 401:
             remedy = "put the login into ~/.netrc or the URL"
-        where = without_login(location.url)
+        where = public_url(location.url)
         raise Refusal("source", f"{where}: expected an index page: {said}", remedy=remedy)
 
     def _listen_to_links(self) -> None:
@@ -178,12 +179,10 @@ def _offer(link: Link) -> _Offer | None:
 
 def _why_unusable(what: str, offers: Sequence[_Offer], target: TargetPython) -> tuple[str, str]:
     python = ".".join(map(str, target.py_version_info))
-    wanted = {offer.requires_python for offer in offers}
-    if len(wanted) == 1 and not _admits(*wanted, python):
-        return (
-            f"{what} requires Python {', '.join(wanted)}; the target has {python}",
-            "choose another version",
-        )
+    refused = {offer.requires_python for offer in offers if not _admits(offer.requires_python, python)}
+    if all(offer.requires_python in refused for offer in offers):
+        wanted = " or ".join(sorted(refused))
+        return f"{what} requires Python {wanted}; the target has {python}", "choose another version"
     name = what.partition(" ")[0]
     tags = sorted({tag for offer in offers for tag in offer.tags})
     if not tags:

@@ -42,7 +42,8 @@ from piptools.repositories import PyPIRepository
 from piptools.resolver import BacktrackingResolver
 from piptools.utils import key_from_ireq
 
-from airgap.connected.index import without_login
+from airgap.connected.http import public_url
+from airgap.connected.index import strip_logins
 from airgap.connected.resolver_evidence import Evidence, conflict
 from airgap.connected.resolver_protocol import Question, Refusal
 
@@ -215,7 +216,7 @@ def _judge_options(path: str, before: Any, repository: PyPIRepository) -> None:
 
 def _judge_requirement(ireq: InstallRequirement, question: Question) -> None:
     link = ireq.link
-    shown = without_login(str(ireq.req or link))
+    shown = strip_logins(str(ireq.req or link))
     if ireq.editable or (link and (link.is_vcs or link.is_existing_dir())):
         raise Refusal(
             "input",
@@ -249,7 +250,7 @@ def _choice(
         "name": name,
         "version": str(candidate.version),
         "file": unquote(Path(urlsplit(link.url).path).name),
-        "url": without_login(link.url),
+        "url": public_url(link.url),
         "sha256": sha256.lower(),
         "size": evidence.size(link),
         "index": evidence.index(link),
@@ -317,4 +318,4 @@ def _said(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, DiagnosticPipError):
         text = f"{error.message} {error.context or ''}"
-    return re.sub(r"://[^/@\s]+@", "://", re.sub(r"\s+", " ", text)).strip()
+    return strip_logins(re.sub(r"\s+", " ", text)).strip()

@@ -5,12 +5,12 @@ The pipes may hold a login that a person wrote into an index URL; the lock and e
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from airgap.connected.index import strip_logins
 from airgap.decode import Fields, read_document
 from airgap.errors import HostError, InputError, SourceError
 from airgap.model import BundlePath, Sha256, bundle_path, sha256_hex
@@ -95,7 +95,7 @@ def ask(question: Question) -> Answer:
         env=os.environ | {"PYTHONUTF8": "1"},
     )
     if child.returncode != 0:
-        said = re.sub(r"://[^/@\s]+@", "://", child.stderr.decode(errors="replace"))
+        said = strip_logins(child.stderr.decode(errors="replace"))
         raise RuntimeError(f"airgap.connected.resolver ended with {child.returncode}:\n{said[-4000:]}")
     return read_document(child.stdout, "the resolver's answer", _answer)
 

@@ -8,7 +8,7 @@ Each kind is a module with two functions, and the verbs know nothing else of it:
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from requests.auth import AuthBase
@@ -29,6 +29,8 @@ class Context:
     store: Store
     transfer: Transfer
     progress: Progress
+    logins: tuple[str, ...] = field(default=(), repr=False)
+    """Index URLs of the manifest as written: their logins serve `fetch`, and are never written down."""
 
 
 @dataclass(frozen=True, slots=True)
