@@ -45,11 +45,10 @@ def install(
         require_fit(site, plan)
         if plan.unchanged:
             return Installed(site.current(), plan)
-        keep(
-            site,
-            {**contents.documents, plan.bundle.envelope: signed.envelope, plan.bundle.index: contents.index},
-        )
-        refuse(copy_blobs(media, site, plan.missing, progress), str(media.root))
+        documents = dict(contents.documents)
+        keep(site, documents | {plan.bundle.envelope: signed.envelope, plan.bundle.index: contents.index})
+        unread = {digest: blob for digest, blob in plan.missing.items() if digest not in documents}
+        refuse(copy_blobs(media, site, unread, progress), str(media.root))
         number = site.next_number()
         build(site, number, (*plan.entries, *_own_files(site, plan, number, now, asked)))
         save_memory(site, memory.accepting(signed.judged))

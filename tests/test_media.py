@@ -1,0 +1,116 @@
+"""The reader of media that somebody hostile may have written."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from airgap.errors import HostError, InputError
+from airgap.media import Entry, EntryType, Media, MissingFileError, NotAFileError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    root = tmp_path / "media"
+    (root / "blobs" / "sha256").mkdir(parents=True)
+    (root / "blobs" / "sha256" / "aa").write_bytes(b"0123456789")
+    return root
+
+
+def test_reads_at_most_one_byte_beyond_what_was_asked(directory: Path) -> None:
+    with Media(directory) as media:
+        assert media.read("blobs/sha256/aa", max_bytes=10) == b"0123456789"
+        assert media.read("blobs/sha256/aa", max_bytes=4) == b"01234"
+        assert media.read("blobs/sha256/aa", max_bytes=99) == b"0123456789"
+
+
+def test_a_fifo_is_refused_and_does_not_hang(directory: Path) -> None:
+    os.mkfifo(directory / "pipe")
+    with Media(directory) as media, pytest.raises(NotAFileError, match="found a FIFO"):
+        media.read("pipe", max_bytes=1)
+
+
+def test_a_link_is_refused_wherever_it_points(directory: Path) -> None:
+    (directory / "inside").symlink_to("blobs/sha256/aa")
+    (directory / "dangling").symlink_to("/nowhere")
+    with Media(directory) as media:
+        for name in ("inside", "dangling"):
+            with pytest.raises(NotAFileError, match="found a symbolic link"):
+                media.read(name, max_bytes=99)
+
+
+def test_a_linked_directory_is_not_entered(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "aa").write_bytes(b"secret")
+    (directory / "verify").symlink_to(tmp_path / "elsewhere")
+    with Media(directory) as media:
+        with pytest.raises(NotAFileError):
+            media.read("verify/aa", max_bytes=99)
+        assert {e.path for e in media.entries({"verify"})} == {"blobs", "verify"}
+
+
+def test_sockets_directories_and_devices_are_refused(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        # Bound by a short relative name: socket paths have about 100 bytes.
+        here = os.getcwd()
+        os.chdir(directory)
+        listener.bind("socket")
+        os.chdir(here)
+    with Media(directory) as media:
+        for name, found in (("socket", "a socket"), ("blobs", "a directory")):
+            with pytest.raises(NotAFileError, match=found):
+                media.read(name, max_bytes=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a device node needs root")
+def test_a_device_is_refused_before_it_is_opened(directory: Path) -> None:
+    try:
+        os.mknod(directory / "zero", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("this container may not make device nodes")
+    with Media(directory) as media, pytest.raises(NotAFileError, match="found a device"):
+        media.read("zero", max_bytes=1)
+
+
+def test_what_is_missing_says_so(directory: Path) -> None:
+    with Media(directory) as media:
+        for name in ("index.json", "verify/pae.bin"):
+            with pytest.raises(MissingFileError, match="missing"):
+                media.read(name, max_bytes=1)
+
+
+def test_entries_name_everything_and_enter_only_what_they_are_told_to(directory: Path) -> None:
+    (directory / "extra" / "deep").mkdir(parents=True)
+    os.mkfifo(directory / "pipe")
+    with Media(directory) as media:
+        found = set(media.entries({"blobs", "blobs/sha256"}))
+    assert found == {
+        Entry("blobs", EntryType.DIRECTORY, 0),
+        Entry("blobs/sha256", EntryType.DIRECTORY, 0),
+        Entry("blobs/sha256/aa", EntryType.FILE, 10),
+        Entry("extra", EntryType.DIRECTORY, 0),
+        Entry("pipe", EntryType.FIFO, 0),
+    }
+
+
+def test_names_that_are_not_utf8_are_listed(directory: Path) -> None:
+    (directory / os.fsdecode(b"\xff\x1b[2J")).write_bytes(b"")
+    with Media(directory) as media:
+        assert os.fsdecode(b"\xff\x1b[2J") in {e.path for e in media.entries(())}
+
+
+def test_no_bundle_directory_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file", tmp_path / "nothing"):
+        with pytest.raises(InputError, match="expected a bundle directory"):
+            Media(path)
+
+
+def test_a_failing_read_is_the_hosts_error_and_names_the_file(directory: Path) -> None:
+    # /proc/self/mem answers a read at offset 0 with EIO, as a failing disc does.
+    with Media(Path("/proc/self")) as media, pytest.raises(HostError) as raised:
+        media.read("mem", max_bytes=1)
+    assert "/proc/self/mem" in raised.value.message
+    assert "finished work is kept" in raised.value.remedy
