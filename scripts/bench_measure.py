@@ -1,0 +1,107 @@
+"""Running a command and saying what it cost: time, memory, and bytes moved."""
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run of a command and of every process it waited for.
+
+    `read` and `written` are the bytes of its read and write system calls (/proc/self/io, rchar and wchar):
+    page cache included, sockets not where they are used by recv and send, as all of these do.
+    """
+
+    seconds: float
+    peak_bytes: int
+    read: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to do the job: argv, and what must be true of its result for the run to count."""
+
+    name: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    proven: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The median of a contender's runs at a job that ships `size` bytes."""
+
+    job: str
+    name: str
+    cost: Cost
+    size: int
+
+
+def run(contender: Contender) -> Cost:
+    """Exits when the command fails or its result is not what was asked for."""
+    began = monotonic()
+    environment = {**os.environ, **contender.environment}
+    process = subprocess.Popen(
+        contender.argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    stderr = process.stderr.read()
+    # The process is left a zombie until its counters are read.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    seconds = monotonic() - began
+    counters = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    if process.returncode or not contender.proven():
+        sys.exit(f"bench: {contender.name} failed ({process.returncode}):\n{stderr.decode()[-2000:]}")
+    return Cost(seconds, usage.ru_maxrss * 1024, int(counters["rchar"]), int(counters["wchar"]))
+
+
+def compare(
+    job: str, size: int, contenders: Sequence[Contender], *, repeat: int, clear: Callable[[], None]
+) -> list[Row]:
+    """All contenders in turn, `repeat` times over, so that a busy moment of the machine meets each."""
+    costs: dict[str, list[Cost]] = {contender.name: [] for contender in contenders}
+    for _ in range(repeat):
+        for contender in contenders:
+            clear()
+            os.sync()
+            costs[contender.name].append(run(contender))
+            print(f"  {job}: {contender.name} {costs[contender.name][-1].seconds:.2f} s", file=sys.stderr)
+    clear()
+    return [Row(job, name, _median(runs), size) for name, runs in costs.items()]
+
+
+def _median(runs: Sequence[Cost]) -> Cost:
+    return Cost(
+        statistics.median(run.seconds for run in runs),
+        max(run.peak_bytes for run in runs),
+        int(statistics.median(run.read for run in runs)),
+        int(statistics.median(run.written for run in runs)),
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown; `time` is relative to the first contender of the same job, which is airgap."""
+    lines = [
+        "| job | tool | seconds | MB/s | time | peak MB | read / byte | written / byte |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    first: dict[str, Row] = {}
+    for row in rows:
+        ours = first.setdefault(row.job, row)
+        cost = row.cost
+        lines.append(
+            f"| {row.job if row is ours else ''} | {row.name} | {cost.seconds:.2f}"
+            f" | {row.size / 1e6 / cost.seconds:.0f} | {cost.seconds / ours.cost.seconds:.2f}×"
+            f" | {cost.peak_bytes / 1e6:.0f} | {cost.read / row.size:.2f} | {cost.written / row.size:.2f} |"
+        )
+    return "\n".join(lines)
