@@ -255,6 +255,11 @@ def _network_error(where: str, error: BaseException) -> SourceError:
                 f"{where}: its TLS certificate is not trusted: {link.verify_message}",
                 remedy="point REQUESTS_CA_BUNDLE or SSL_CERT_FILE at the CA that signed it",
             )
+        if isinstance(link, ssl.SSLError) and link.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+            return SourceError(
+                f"{where}: expected TLS, found a server that speaks something else",
+                remedy="check scheme and port: it may be plain HTTP",
+            )
         if isinstance(link, socket.gaierror) and link.errno == socket.EAI_NONAME:
             return SourceError(
                 f"{where}: its host name is not known here",
