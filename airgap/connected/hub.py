@@ -25,13 +25,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]  # httpx's or httpx2's
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from airgap import __version__
 from airgap.connected.http import HttpRefusal
 from airgap.connected.transfer import Transfer
-from airgap.errors import InputError, SourceError
+from airgap.errors import HostError, InputError, SourceError
 from airgap.manifest import is_commit
 from airgap.model import BundlePath, Sha256, bundle_path, path_collisions, sha256_hex
 
@@ -108,9 +109,9 @@ class Hub:
 
         Raises SourceError when there is no such repository or revision, when it is gated and this
         user may not have it, and when the hub cannot be reached or does not answer as a hub does;
-        InputError when a file's name cannot travel.
+        InputError when a file's name cannot travel; HostError when TLS cannot be set up.
         """
-        _share_ca_bundle()
+        _open_session()
         endpoint = self.endpoint.replace("://", f"://{quote(self.userinfo, safe=':')}@", 1)
         api = HfApi(
             endpoint=endpoint if self.userinfo else self.endpoint,
@@ -266,11 +267,28 @@ def _token() -> str:
         ) from None
 
 
-def _share_ca_bundle() -> None:
-    """httpx reads SSL_CERT_FILE alone; let the bundle that requests and pip are given serve it too."""
+def _open_session() -> None:
+    """Open the client's one HTTP session, trusting what the user's environment trusts.
+
+    httpx reads SSL_CERT_FILE alone; the bundle that requests and pip are given serves here too.
+    """
+    given = {} if "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ else _ca_bundle()
+    os.environ.update(given)
+    try:
+        get_session()
+    except (OSError, ValueError) as error:
+        raise HostError(
+            f"no HTTPS client can be made: {error}",
+            remedy="let SSL_CERT_FILE or REQUESTS_CA_BUNDLE name a file that exists, and HTTPS_PROXY a URL",
+        ) from None
+    finally:
+        for name in given:
+            del os.environ[name]
+
+
+def _ca_bundle() -> dict[str, str]:
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if bundle and "SSL_CERT_FILE" not in os.environ and "SSL_CERT_DIR" not in os.environ:
-        os.environ["SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE"] = bundle
+    return {"SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE": bundle} if bundle else {}
 
 
 def _patiently(ask: Callable[[], T]) -> T:

@@ -190,7 +190,7 @@ def _from_directory(request: ModelRequest, context: Context) -> Resolved:
 def _asked_for(path: str, include: Sequence[str]) -> bool:
     """A hidden file is wanted only by a pattern that itself names something hidden."""
     patterns = [pattern for pattern in include if is_hidden(pattern)]
-    return bool(patterns) and any(filter_repo_objects([path], allow_patterns=patterns))
+    return any(filter_repo_objects([path], allow_patterns=patterns))
 
 
 def _select(paths: Sequence[str], request: ModelRequest, what: str) -> set[str]:

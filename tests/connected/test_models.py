@@ -11,11 +11,12 @@ from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
 from airgap.connected import hub as hub_module
 from airgap.connected import models
 from airgap.connected.source import Context, Resolved
-from airgap.errors import InputError, IntegrityError, SourceError
+from airgap.errors import HostError, InputError, IntegrityError, SourceError
 from airgap.lock import Lock, parse_lock, render_lock
 from airgap.model import ModelArtifact, Remote, Sha256
 from tests.connected.modelling import TARGET, from_hub, make_context
 from tests.servers.hub import Hub
+from tests.servers.registry import write_certificates
 
 WEIGHTS = os.urandom(3_000_000)
 FILES: dict[str, bytes | Path] = {
@@ -244,6 +245,31 @@ def test_a_hub_that_cannot_be_reached_or_is_forbidden(
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE"):
         models.resolve(from_hub(), None, context)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_private_ca_is_trusted_where_the_environment_says_so(
+    context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    monkeypatch.setattr(hub_module, "PAUSES", ())
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    ca, certificate, key = write_certificates(tmp_path)
+    with Hub(tls=(certificate, key)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.add("org/name", FILES)
+        close_session()
+        with pytest.raises(SourceError, match="certificate verify failed"):
+            models.resolve(from_hub(), None, context)
+        monkeypatch.setenv(variable, str(ca))
+        close_session()
+        models.fetch(locked(models.resolve(from_hub(), None, make_context(tmp_path))), make_context(tmp_path))
+        monkeypatch.setenv(variable, str(tmp_path / "absent"))
+        close_session()
+        with pytest.raises(HostError, match="no HTTPS client"):
+            models.resolve(from_hub(), None, context)
+    close_session()
+    assert (variable == "SSL_CERT_FILE") == ("SSL_CERT_FILE" in os.environ)
 
 
 @pytest.mark.parametrize("name", ["../evil", "a\\b", "con.json", "/etc/passwd"])

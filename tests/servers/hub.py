@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -26,54 +27,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from tests.servers.hub_files import Access, File, Repo, sibling, tree_entry
+
 CHUNK = 1024 * 1024
-
-Access = Literal["granted", "pending", "rejected"]
-
-
-@dataclass(frozen=True)
-class File:
-    """One file at one commit, as git and LFS name it."""
-
-    content: bytes | Path
-    size: int
-    sha256: str
-    blob_id: str
-    lfs: bool
-
-    @classmethod
-    def of(cls, content: bytes | Path, lfs: bool) -> Self:
-        sha256, size = _digest(content)
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
-        in_git = pointer if lfs else content if isinstance(content, bytes) else content.read_bytes()
-        blob_id = hashlib.sha1(b"blob %d\0" % len(in_git) + in_git).hexdigest()
-        return cls(content, size, sha256, blob_id, lfs)
-
-    @property
-    def etag(self) -> str:
-        return f'"{self.sha256 if self.lfs else self.blob_id}"'
-
-    def read(self, start: int, count: int) -> bytes:
-        if isinstance(self.content, bytes):
-            return self.content[start : start + count]
-        with open(self.content, "rb") as stream:
-            stream.seek(start)
-            return stream.read(count)
-
-
-@dataclass
-class Repo:
-    refs: dict[str, str] = field(default_factory=dict)
-    commits: dict[str, dict[str, File]] = field(default_factory=dict)
-    card: dict[str, Any] = field(default_factory=dict)
-    gated: str = ""
-    hidden: bool = False
-    """Whether the gate also closes the API, as for a private repository."""
-    access: dict[str, Access] = field(default_factory=dict)
-
-    def resolve(self, revision: str) -> str | None:
-        commit = self.refs.get(revision, revision)
-        return commit if commit in self.commits else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +57,14 @@ class Fault:
 class Hub:
     """The world of the two servers, and the handle a test holds."""
 
-    def __init__(self, *, redirect_lfs: bool = False, bytes_per_second: float = 0) -> None:
+    def __init__(
+        self,
+        *,
+        redirect_lfs: bool = False,
+        bytes_per_second: float = 0,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        """`tls` is a certificate for 127.0.0.1 and its key: then the hub, not the CDN, speaks TLS alone."""
         self.redirect_lfs = redirect_lfs
         self.bytes_per_second = bytes_per_second
         self.requests: list[Seen] = []
@@ -110,7 +73,14 @@ class Hub:
         self._answers: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._servers = [_Server("hub", self), _Server("cdn", self)]
-        self.url = f"http://127.0.0.1:{self._servers[0].server_port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            listening = self._servers[0].socket
+            self._servers[0].socket = context.wrap_socket(
+                listening, server_side=True, do_handshake_on_connect=False
+            )
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._servers[0].server_port}"
         self.cdn_url = f"http://localhost:{self._servers[1].server_port}"
 
     def __enter__(self) -> Self:
@@ -220,7 +190,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no error of the server's; anything else is, and is printed."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError):
             super().handle_error(request, client_address)
 
 
@@ -258,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         repo, commit = found
         blobs = "blobs" in parse_qs(urlsplit(self.path).query)
-        siblings = [_sibling(path, file, blobs) for path, file in repo.commits[commit].items()]
+        siblings = [sibling(path, file, blobs) for path, file in repo.commits[commit].items()]
         self._json(
             {
                 "id": name,
@@ -277,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not found:
             return
         repo, commit = found
-        self._json([_tree_entry(path, file) for path, file in repo.commits[commit].items()])
+        self._json([tree_entry(path, file) for path, file in repo.commits[commit].items()])
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
         found = self._commit(name, revision, api=False)
@@ -403,26 +373,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-
-def _digest(content: bytes | Path) -> tuple[str, int]:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest(), len(content)
-    with open(content, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest(), content.stat().st_size
-
-
-def _sibling(path: str, file: File, blobs: bool) -> dict[str, Any]:
-    sibling: dict[str, Any] = {"rfilename": path}
-    if blobs:
-        sibling |= {"size": file.size, "blobId": file.blob_id}
-        if file.lfs:
-            sibling["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": 134}
-    return sibling
-
-
-def _tree_entry(path: str, file: File) -> dict[str, Any]:
-    entry: dict[str, Any] = {"type": "file", "path": path, "oid": file.blob_id, "size": file.size}
-    if file.lfs:
-        entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 134}
-    return entry
