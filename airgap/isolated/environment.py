@@ -7,7 +7,7 @@ from pathlib import Path
 # A POSIX shell does not tell a sourced file its own name; bash and zsh do. Elsewhere AIRGAP_SITE says
 # where the site lies, and without it the place where it was installed.
 _TEMPLATE = """\
-# airgap: use this generation offline.  . {site}/current/env.sh
+# airgap: use this generation offline. Read it into a shell with '. SITE/current/env.sh'.
 if [ -n "${{BASH_SOURCE:-}}" ]; then
     _airgap=$(cd "$(dirname "$BASH_SOURCE")" && pwd)
 elif [ -n "${{ZSH_VERSION:-}}" ]; then
@@ -21,11 +21,16 @@ export UV_NO_INDEX=1 UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never
 {links}unset _airgap
 """
 
+# As file URLs, because pip splits its list at spaces and uv at commas.
+_LINKS = """\
+_airgap=file://$(printf %s "$_airgap" | sed 's/%/%25/g; s/ /%20/g; s/,/%2C/g; s/#/%23/g; s/?/%3F/g')
+export PIP_FIND_LINKS="{pip}"
+export UV_FIND_LINKS="{uv}"
+"""
+
 
 def render_environment(site: Path, sets: Sequence[str]) -> bytes:
     """The bytes of env.sh for a site with these wheels sets. `sets` are artifact names."""
     directories = [f"$_airgap/wheels/{name}" for name in sorted(sets)]
-    links = ""
-    if directories:
-        links = f'export PIP_FIND_LINKS="{" ".join(directories)}" UV_FIND_LINKS="{",".join(directories)}"\n'
+    links = _LINKS.format(pip=" ".join(directories), uv=",".join(directories)) if directories else ""
     return _TEMPLATE.format(site=shlex.quote(str(site)), links=links).encode()
