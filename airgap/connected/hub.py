@@ -32,6 +32,7 @@ from requests.auth import AuthBase
 from airgap import __version__
 from airgap.connected.http import HttpRefusal
 from airgap.connected.transfer import Transfer
+from airgap.decode import MAX_INTEGER
 from airgap.errors import HostError, InputError, SourceError
 from airgap.manifest import is_commit
 from airgap.model import BundlePath, Sha256, bundle_path, path_collisions, sha256_hex
@@ -182,7 +183,7 @@ class Hub:
             )
         if code == "GatedRepo":
             return self._gate(repo, told)
-        if code == "EntryNotFound":
+        if code in ("EntryNotFound", "RevisionNotFound"):
             return SourceError(
                 f"{repo}: the hub no longer holds a locked file", remedy="run 'airgap lock' again"
             )
@@ -192,7 +193,7 @@ class Hub:
                 f"{repo}: {self.endpoint} has no such model repository, or {who}",
                 remedy="check the spelling; for a private one run 'hf auth login' or set HF_TOKEN",
             )
-        said = f": {message[:200]}" if message else ""
+        said = f": {one_line(message)}" if message else ""
         return SourceError(
             f"{repo}: {self.endpoint} answered {status}{said}",
             remedy="repeat later; check HF_ENDPOINT, the proxy and the token's permissions if it stays",
@@ -318,16 +319,21 @@ def _read(info: ModelInfo, what: str) -> Listing:
         except InputError as error:
             unusable.append(error.message)
             continue
-        size, blob_id = sibling.size, sibling.blob_id
-        if not isinstance(size, int) or size < 0 or not is_commit(str(blob_id)):
+        size, blob_id = sibling.lfs.size if sibling.lfs else sibling.size, str(sibling.blob_id)
+        if not isinstance(size, int) or not 0 <= size <= MAX_INTEGER or not is_commit(blob_id):
             raise _not_a_hub(what, f"{path} has no size or no git blob id")
         sha256 = _lfs_sha256(sibling.lfs.sha256, f"{what}: {path}") if sibling.lfs else None
-        files.append(HubFile(path, sibling.lfs.size if sibling.lfs else size, str(blob_id), sha256))
+        files.append(HubFile(path, size, blob_id, sha256))
     unusable += path_collisions(file.path for file in files)
     if unusable:
         raise InputError(f"{what}: names that cannot travel", problems=unusable)
-    gated = info.gated if isinstance(info.gated, str) else ""
+    gated = info.gated if info.gated in ("auto", "manual") else "manual" if info.gated else ""
     return Listing(commit, _licence(info), gated, tuple(sorted(files, key=lambda file: file.path)))
+
+
+def one_line(text: str) -> str:
+    """Text from outside as one short printable line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
 
 
 def _lfs_sha256(value: object, what: str) -> Sha256:
@@ -344,11 +350,11 @@ def _licence(info: ModelInfo) -> str:
     name = getattr(card, "license_name", None)
     said = name if licence == "other" and name else licence
     words = said if isinstance(said, list) else [said] if said else []
-    return " ".join(" ".join(str(word).split()) for word in words)[:200]
+    return one_line(" ".join(map(str, words)))
 
 
 def _not_a_hub(what: str, found: str) -> SourceError:
     return SourceError(
-        f"{what}: expected the answer of a Hugging Face hub; {found[:200]}",
+        f"{what}: expected the answer of a Hugging Face hub; {one_line(found)}",
         remedy="check that HF_ENDPOINT names a hub or its mirror, and that no proxy answers in its place",
     )

@@ -1,6 +1,7 @@
 """Models: a revision of a hub repository, or a local directory, as locked files."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -8,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
 from airgap.connected.http import HttpRefusal
-from airgap.connected.hub import Hub, HubFile, Listing
+from airgap.connected.hub import Hub, HubFile, Listing, one_line
 from airgap.connected.model_directory import LocalFile, hash_all, is_hidden, walk
 from airgap.connected.source import Context, Resolved, fetch_files
 from airgap.connected.transfer import Download
@@ -94,11 +95,14 @@ def _same_source(previous: ModelArtifact, request: ModelRequest) -> bool:
 
 
 def _judge_revision(request: ModelRequest) -> None:
-    """A revision becomes a file name on the isolated side, `refs/<revision>`."""
+    """A revision becomes a path on the isolated side, `refs/<revision>`."""
+    key = f"models.{request.name}.revision"
+    if not re.fullmatch(r"[\w-][\w./-]*", request.revision):
+        raise InputError(f"{key}: expected letters, digits and any of ._/-, found {request.revision[:80]!r}")
     try:
         bundle_path(request.revision)
     except InputError as error:
-        raise InputError(f"models.{request.name}.revision: {error.message}") from None
+        raise InputError(f"{key}: {error.message}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,7 @@ def _licence(files: Sequence[LocalFile]) -> str:
         if line.strip() == "---":
             break
         if key == "license":
-            return value.strip().strip("'\"")[:200]
+            return one_line(value.strip().strip("'\""))
     return ""
 
 

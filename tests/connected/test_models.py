@@ -304,6 +304,31 @@ def test_an_answer_that_is_no_hubs_is_refused(hub: Hub, context: Context, answer
         models.resolve(from_hub(), None, context)
 
 
+@pytest.mark.parametrize("revision", ["../../x", "a b", "/etc", "x\n", "a//b"])
+def test_a_revision_that_is_no_path_is_refused(hub: Hub, context: Context, revision: str) -> None:
+    hub.add("org/name", FILES, revision=revision)
+    with pytest.raises(InputError, match=r"models\.model\.revision"):
+        models.resolve(from_hub(revision=revision), None, context)
+
+
+def test_a_hostile_model_card_cannot_spoil_the_lock(hub: Hub, context: Context) -> None:
+    hub.add("org/name", FILES, card={"license": ["mit\x1b[2J\n", "\ud800" + "x" * 9000]})
+    artifact = locked(models.resolve(from_hub(), None, context))
+    lock = Lock("b", "1", "b", Sha256("0" * 64), TARGET, {}, (artifact,))
+    assert parse_lock(render_lock(lock), "lock").artifacts == (artifact,)
+    assert artifact.licence.startswith("mit [2J x") and len(artifact.licence) == 200
+
+
+def test_a_commit_that_was_withdrawn_is_said_at_fetch(hub: Hub, context: Context) -> None:
+    hub.add("org/name", FILES)
+    artifact = locked(models.resolve(from_hub(), None, context))
+    stored = hub.repo("org/name")
+    assert stored
+    stored.commits.clear()
+    with pytest.raises(SourceError, match="no longer holds a locked file"):
+        models.fetch(artifact, context)
+
+
 def test_a_commit_answered_with_another_is_refused(hub: Hub, context: Context) -> None:
     hub.answer(f"revision/{'a' * 40}", b'{"id": "org/name", "sha": "%s", "siblings": []}' % (b"b" * 40))
     with pytest.raises(SourceError, match="it is the commit bbbb"):
