@@ -6,7 +6,8 @@ prompt, never from argv or the environment itself, which other processes can rea
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 
 from airgap.errors import InputError, TrustError
@@ -39,18 +40,18 @@ class PassphraseSource:
 
     def __init__(self, ask: Ask, *, fd: int | None = None, environ: Mapping[str, str] | None = None) -> None:
         self._ask = ask
-        self._lines: list[bytes] | None = None
+        self._lines: Iterator[bytes] | None = None
         file = (environ or {}).get(PASSPHRASE_FILE, "")
         if fd is not None:
-            self._lines = _read_lines(fd, f"descriptor {fd}")
+            self._lines = _in_turn(_read_lines(fd, f"descriptor {fd}"))
         elif file:
-            self._lines = _read_lines(file, f"{PASSPHRASE_FILE}={file}")
+            self._lines = _in_turn(_read_lines(file, f"{PASSPHRASE_FILE}={file}"))
 
     def next(self, question: str) -> bytes:
         """Raises TrustError when there is no further line, or it is empty."""
         if self._lines is None:
             return self._ask(question).encode()
-        passphrase = self._lines.pop(0) if len(self._lines) > 1 else b"".join(self._lines)
+        passphrase = next(self._lines, b"")
         if not passphrase:
             raise TrustError(
                 f"{question}: none was given",
@@ -122,6 +123,10 @@ def _read_key_file(path: Path, *, private: bool) -> bytes:
             remedy=f"chmod 600 {path}; if others could have read it, make new keys",
         )
     return data
+
+
+def _in_turn(lines: list[bytes]) -> Iterator[bytes]:
+    return repeat(lines[0]) if len(lines) == 1 else iter(lines)
 
 
 def _read_lines(source: int | str, what: str) -> list[bytes]:

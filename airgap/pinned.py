@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from airgap.decode import read_capped
-from airgap.errors import HostError, TrustError
+from airgap.errors import HostError, InputError, TrustError
 from airgap.store import fsync_directory, host_errors, write_durably
 from airgap.trust.root import MAX_ROOT, Root, load_pinned, verify_first
 
@@ -24,7 +24,7 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
 
     With both, the site's decides and the file must be the same root. Raises TrustError when there is
     none, when it lacks its own signatures, or when it is not the one the fingerprint or the site names;
-    InputError when it cannot be read.
+    InputError when the file `root` cannot be read.
     """
     pinned = _read_pinned(site) if site else None
     given = _read_given(root, fingerprint) if root or fingerprint else None
@@ -98,7 +98,13 @@ def _read_pinned(site: Path) -> Root | None:
     with open(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise TrustError(f"{path}: expected the pinned root, found something that is no regular file")
-        return load_pinned(stream.read(MAX_ROOT + 1), str(path))
+        data = stream.read(MAX_ROOT + 1)
+    try:
+        return load_pinned(data, str(path))
+    except InputError as error:
+        raise TrustError(
+            error.message, remedy="the pinned root is damaged: restore it from a backup"
+        ) from error
 
 
 def _unreadable(path: Path, error: OSError) -> HostError | TrustError:
