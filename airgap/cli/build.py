@@ -73,6 +73,8 @@ def build(
         open_context(locked.lock.target, locked.directory, progress) as context,
         open_ledger(context.store, locked.lock.channel) as ledger,
     ):
+        if sequence is None and not ledger.issued:
+            _note_first(locked.lock.channel)
         edition = Edition(sequence or ledger.next_sequence(), created, created + expires_in)
         built = build_bundle(
             locked.lock,
@@ -89,6 +91,15 @@ def build(
         emit(_document(built, surveyed))
     else:
         _show(built, surveyed)
+
+
+def _note_first(channel: str) -> None:
+    """A store that was lost or is another host's would number from 1 again, which a site refuses."""
+    click.echo(
+        f"note: this store has built nothing for channel {channel} yet, so this is its sequence 1;"
+        " if it was built elsewhere, give --sequence",
+        err=True,
+    )
 
 
 def _creation_time() -> datetime:

@@ -84,6 +84,12 @@ def test_an_existing_bundle_is_kept_unless_replaced(stage: Stage) -> None:
     assert tree(stage.bundle) == before
 
 
+def test_a_store_without_memory_of_the_channel_says_so(stage: Stage) -> None:
+    assert "give --sequence" in stage.build().err
+    assert "give --sequence" not in stage.build("--replace").err
+    assert "give --sequence" not in stage.build("--replace", "--sequence", "9").err
+
+
 def test_a_sequence_is_never_given_to_two_bundles(stage: Stage) -> None:
     stage.build("--sequence", "5")
     run = stage.build("--sequence", "5", "--expires-in", "30d", "--replace", code=3)
