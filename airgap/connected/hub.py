@@ -145,7 +145,7 @@ class Hub:
                 f"{what}: cannot be reached: {error or type(error).__name__}",
                 remedy="check the network, HTTPS_PROXY, SSL_CERT_FILE and HF_ENDPOINT",
             ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _not_a_hub(what, f"{type(error).__name__}: {error}") from None
         listing = _read(info, what)
         if is_commit(revision) and listing.commit != revision:

@@ -1,15 +1,20 @@
 """Models from a hub, against tests/servers/hub.py with the real huggingface_hub client for metadata."""
 
+import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airgap.connected import hub as hub_module
 from airgap.connected import models
+from airgap.connected.hub import Hub as HubClient
 from airgap.connected.source import Context, Resolved
 from airgap.errors import HostError, InputError, IntegrityError, SourceError
 from airgap.lock import Lock, parse_lock, render_lock
@@ -289,6 +294,7 @@ def test_names_that_differ_in_case_alone_are_refused(hub: Hub, context: Context)
     "answer",
     [
         b"<html>log in</html>",
+        b'{"id":' + b"[" * 100_000,
         b"[]",
         b'{"id": "org/name"}',
         b'{"id": "org/name", "sha": "main"}',
@@ -302,6 +308,28 @@ def test_an_answer_that_is_no_hubs_is_refused(hub: Hub, context: Context, answer
     hub.answer("revision/main", answer)
     with pytest.raises(SourceError, match="expected the answer of a Hugging Face hub"):
         models.resolve(from_hub(), None, context)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = ["id", "sha", "siblings", "gated", "cardData", "lastModified", "config", "safetensors", "tags"]
+SIBLING_KEYS = ["rfilename", "size", "blobId", "lfs"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(key=st.sampled_from([*KEYS, *SIBLING_KEYS]), value=JSON)
+def test_no_answer_makes_the_reader_fail_otherwise(hub: Hub, key: str, value: object) -> None:
+    sibling: dict[str, object] = {"rfilename": "x", "size": 1, "blobId": "b" * 40}
+    answer: dict[str, object] = {"id": "org/name", "sha": "a" * 40, "siblings": [sibling]}
+    (sibling if key in SIBLING_KEYS else answer)[key] = value
+    hub.answer("revision/main", json.dumps(answer).encode())
+    with contextlib.suppress(SourceError, InputError):
+        listing = HubClient.from_environment().listing("org/name", "main")
+        assert all(len(file.blob_id) == 40 and file.size >= 0 for file in listing.files)
+        listing.licence.encode()
 
 
 @pytest.mark.parametrize("revision", ["../../x", "a b", "/etc", "x\n", "a//b"])
