@@ -63,6 +63,10 @@ class HttpRefusal(SourceError):
         self.headers = headers
 
 
+class TlsFailure(SourceError):
+    """No TLS with that server: its certificate is not trusted, or it speaks something else."""
+
+
 class Transient(SourceError):
     """A failure that may pass; `after` is how many seconds the server asks to be left alone."""
 
@@ -251,12 +255,12 @@ def _network_error(where: str, error: BaseException) -> SourceError:
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
-            return SourceError(
+            return TlsFailure(
                 f"{where}: its TLS certificate is not trusted: {link.verify_message}",
                 remedy="point REQUESTS_CA_BUNDLE or SSL_CERT_FILE at the CA that signed it",
             )
         if isinstance(link, ssl.SSLError) and link.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-            return SourceError(
+            return TlsFailure(
                 f"{where}: expected TLS, found a server that speaks something else",
                 remedy="check scheme and port: it may be plain HTTP",
             )

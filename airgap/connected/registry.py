@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from airgap.connected.http import TlsFailure
 from airgap.connected.registry_auth import RegistryAuth, refused
 from airgap.connected.transfer import Download, HttpRefusal, Reply, Transfer
 from airgap.decode import Fields, parse_json
@@ -144,8 +145,11 @@ class Registry:
                 auth=self.auth,
                 allow=(200, 401, 403, 404),
             )
-        except SourceError as error:
-            raise SourceError(error.message, remedy=self._unreachable(error.remedy)) from error
+        except TlsFailure as error:
+            raise TlsFailure(
+                error.message,
+                remedy=f"{error.remedy}; a registry without TLS needs plain-http = true in the manifest",
+            ) from error
         if reply.status in (401, 403):
             raise refused(self.host, reply.status, f"{what}{_said(reply.body)}")
         if reply.status == 404:
@@ -155,12 +159,6 @@ class Registry:
                 f"/{self.reference.repository}' and correct the reference",
             )
         return reply
-
-    def _unreachable(self, remedy: str) -> str:
-        if self._asked.startswith("http:"):
-            return remedy
-        tls = "a registry with a private CA needs REQUESTS_CA_BUNDLE; one without TLS needs plain-http = true"
-        return f"{remedy}; {tls}" if remedy else tls
 
     def _check(self, reply: Reply, digest: Sha256 | None) -> None:
         """Compare the body with the digest asked for and with the one announced."""

@@ -13,8 +13,8 @@ import pytest
 
 from airgap.connected import containers
 from airgap.connected.registry import Registry
-from airgap.errors import AirgapError, IntegrityError, SourceError
-from airgap.model import ContainerArtifact
+from airgap.errors import AirgapError, InputError, IntegrityError, SourceError
+from airgap.model import ContainerArtifact, Remote
 from airgap.oci import Reference
 from tests import images
 from tests.connected.containing import bare_environment, context, image_request, lock, write_layout
@@ -318,6 +318,26 @@ def test_credentials_do_not_follow_a_redirect(tmp_path: Path, monkeypatch: pytes
     told = {seen.path.split("/")[1] for seen in server.seen if "authorization" in seen.headers}
     asked = {seen.path.split("/")[1] for seen in server.seen}
     assert (told, asked) == ({"v2"}, {"v2", "elsewhere"})
+
+
+def test_a_foreign_layer_comes_from_its_own_url(tmp_path: Path) -> None:
+    foreign = b"not distributable"
+    layout = images.Layout(tmp_path / "layout")
+    with fault_server() as server:
+        server.serve("/layer", foreign)
+        layer = layout.blob(foreign, f"{images.OCI}layer.nondistributable.v1.tar")
+        config = layout.blob(images.image_config([images.sha256(foreign)]), f"{images.OCI}config.v1+json")
+        layer["urls"] = [server.url("/layer")]
+        manifest = {"schemaVersion": 2, "config": config, "layers": [layer]}
+        data = json.dumps(manifest).encode()
+        server.serve("/v2/app/manifests/1", data)
+        server.serve(f"/v2/app/blobs/{config['digest']}", images.image_config([images.sha256(foreign)]))
+        artifact = pull(f"127.0.0.1:{server.port}/app:1", tmp_path)
+        assert artifact.files[-1].origin == Remote(server.url("/layer"))
+        layer["urls"] = ["file:///etc/passwd"]
+        server.serve("/v2/app/manifests/2", json.dumps(manifest).encode())
+        with pytest.raises(InputError, match="foreign layer"):
+            pull(f"127.0.0.1:{server.port}/app:2", tmp_path)
 
 
 def test_every_error_of_a_registry_says_what_to_do(plain: RunningRegistry, tmp_path: Path) -> None:
