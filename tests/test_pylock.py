@@ -31,7 +31,8 @@ def artifact_of(wheels: dict[str, bytes], name: str = "serving", index: str = ""
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Two wheels, one with a local version and so a '+' in its name, and their pylock beside them."""
-    wheels = dict([make_wheel("one", "1.0+cpu", requires=["two"]), make_wheel("two", "2.0")])
+    one = make_wheel("one", "1.0+cpu", requires=["two"])
+    wheels = dict([one, make_wheel("two", "2.0", requires_python=">=3.5")])
     artifact = artifact_of(wheels)
     for file, data in wheels.items():
         (tmp_path / file).write_bytes(data)
@@ -96,6 +97,8 @@ def test_pip_and_uv_install_from_it_offline(directory: Path, tmp_path: Path, com
 @pytest.mark.parametrize("command", [PIP, UV], ids=["pip", "uv"])
 def test_pip_and_uv_refuse_a_changed_wheel(directory: Path, tmp_path: Path, command: list[str]) -> None:
     wheel = next(directory.glob("two-*.whl"))
-    wheel.write_bytes(wheel.read_bytes().replace(b"Generator: test", b"Generator: evil"))
+    _, data = make_wheel("two", "2.0", requires_python=">=3.6")
+    assert len(data) == wheel.stat().st_size
+    wheel.write_bytes(data)
     done = install_with(directory, tmp_path / "installed", command)
     assert done.returncode != 0 and "hash" in done.stderr.lower()

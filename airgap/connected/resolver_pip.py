@@ -174,7 +174,7 @@ def _aim(repository: PyPIRepository, question: Question) -> list[Any]:
 
 def _read_requirements(question: Question, repository: PyPIRepository) -> list[InstallRequirement]:
     """The manifest's lines, its requirements file and its constraints, judged. Raises Refusal."""
-    before = repository.finder.search_scope
+    before = _sources(repository)
     read: list[InstallRequirement] = []
     with TemporaryDirectory() as directory:
         inline = Path(directory, "requirements")
@@ -202,15 +202,19 @@ def _read_requirements(question: Question, repository: PyPIRepository) -> list[I
     return read
 
 
-def _judge_options(path: str, before: Any, repository: PyPIRepository) -> None:
-    finder = repository.finder
-    if finder.search_scope != before:
+def _sources(repository: PyPIRepository) -> tuple[list[str], list[str], bool]:
+    scope = repository.finder.search_scope
+    return list(scope.index_urls), list(scope.find_links), scope.no_index
+
+
+def _judge_options(path: str, before: object, repository: PyPIRepository) -> None:
+    if _sources(repository) != before:
         raise Refusal(
             "input",
             f"{path}: names an index or find-links; every source belongs in the manifest",
             remedy="move it to index-url, extra-index-urls or find-links of the manifest",
         )
-    if finder.format_control.no_binary:
+    if repository.finder.format_control.no_binary:
         raise Refusal("input", f"{path}: --no-binary cannot be honoured", remedy="use allow-sdist")
 
 

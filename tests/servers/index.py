@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -113,6 +114,8 @@ class Index:
     pages: str = "both"
     login: str = ""
     sizes: bool = True
+    ranges: bool = True
+    """Whether files can be read in part, as pip does to see METADATA alone."""
     status: int = 0
     """When set, every project page answers so."""
     files: dict[str, dict[str, Published]] = field(default_factory=dict)
@@ -162,15 +165,26 @@ class _Handler(BaseHTTPRequestHandler):
         if self.index.login and self.headers.get("Authorization") != expected:
             self._send(401, b"", "text/plain", {"WWW-Authenticate": 'Basic realm="index"'})
             return
-        match self.path.strip("/").split("/"):
+        match unquote(self.path).strip("/").split("/"):
             case ["simple", project] if self.index.status:
                 self._send(self.index.status, b"", "text/plain")
             case ["simple", project] if project in self.index.files:
                 self._page(project)
             case ["files", project, file] if file in self.index.files.get(project, {}):
-                self._send(200, self.index.files[project][file].data, "application/octet-stream")
+                self._file(self.index.files[project][file].data)
             case _:
                 self._send(404, b"", "text/plain")
+
+    def _file(self, data: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not self.index.ranges:
+            self._send(200, data, "application/octet-stream")
+        elif wanted:
+            start, end = int(wanted[1]), int(wanted[2])
+            where = {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
+            self._send(206, data[start : end + 1], "application/octet-stream", where)
+        else:
+            self._send(200, data, "application/octet-stream", {"Accept-Ranges": "bytes"})
 
     def _page(self, project: str) -> None:
         wants_json = JSON in self.headers.get("Accept", "")
