@@ -146,6 +146,7 @@ def write_bundle(
     *,
     name: str = "quickstart",
     version: str = "2026.11",
+    channel: str = "",
     sequence: int = 1,
     signers: Sequence[str] = ("alice", "bob"),
     by: Trust | None = None,
@@ -156,7 +157,7 @@ def write_bundle(
     (path / "blobs" / "sha256").mkdir(parents=True)
     (path / "verify").mkdir()
     artifacts = tuple(content.artifact for content in contents)
-    lock = Lock(name, version, name, Sha256("0" * 64), TARGET, {}, artifacts)
+    lock = Lock(name, version, channel or name, Sha256("0" * 64), TARGET, {}, artifacts)
     packed = tuple(pack(artifact) for artifact in artifacts)
     lock_bytes = render_lock(lock)
     blobs = {digest_of(lock_bytes): lock_bytes}
@@ -168,7 +169,7 @@ def write_bundle(
     values = {
         "name": name,
         "version": version,
-        "channel": name,
+        "channel": channel or name,
         "epoch": 0,
         "sequence": sequence,
         "previous": None,

@@ -12,13 +12,14 @@ import pytest
 from airgap.cli import run
 from airgap.errors import InputError, TrustError
 from airgap.media import Entry, EntryType, Media
-from airgap.model import Sha256, Sha384
+from airgap.model import Platform, Sha256, Sha384, Target
 from airgap.progress import Silent
 from airgap.trust.checkable import render_sums
 from airgap.trust.statement import StatedBlob
 from airgap.verify import MAX_SUPERFLUOUS, Verification, judge_entries, verify_bundle
 from tests import bundles
 
+OTHER = Target("3.12", Platform("linux", "arm64"), "2.35")
 NOW = bundles.CREATED + timedelta(hours=1)
 
 
@@ -182,7 +183,7 @@ def test_documents_that_were_signed_and_disagree_are_found(tmp_path: Path) -> No
         tmp_path / "bundle", [bundles.file("notes", b"text")], version="2", name="a"
     )
     assert verify(signed).sound
-    lying = bundles.write_bundle(tmp_path / "bundle", [bundles.file("notes", b"text")], channel="other")
+    lying = bundles.write_bundle(tmp_path / "bundle", [bundles.file("notes", b"text")], target=OTHER)
     assert ("layout-disagrees", "index.json") in codes(lying)
 
 

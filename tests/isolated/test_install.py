@@ -1,0 +1,331 @@
+"""`install`: what a site becomes, what is refused, and what is read."""
+
+import json
+import os
+import stat
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from airgap.cli import run
+from airgap.errors import TrustError
+from airgap.isolated.install import install
+from airgap.isolated.record import parse_record
+from airgap.isolated.site import Site
+from airgap.media import Media
+from airgap.progress import Silent
+from tests import bundles
+from tests.isolated.sites import problems, snapshot
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    return bundles.pin(tmp_path / "site")
+
+
+def installing(bundle: Path, site: Path, *options: str) -> int:
+    return run(["install", str(bundle), "--site", str(site), *options])
+
+
+def notes(path: Path, text: bytes, **stated: object) -> Path:
+    return bundles.write_bundle(path, [bundles.file("notes", text)], **stated)  # type: ignore[arg-type]
+
+
+def current_text(site: Path) -> bytes:
+    return (site / "current" / "files" / "notes" / "notes.txt").read_bytes()
+
+
+def test_a_site_holds_all_four_kinds(site: Path, tmp_path: Path) -> None:
+    bundle = bundles.write_bundle(tmp_path / "b", bundles.one_of_each(tmp_path))
+    assert installing(bundle, site) == 0
+    found = snapshot(site)
+    assert found is not None
+    assert {path.split("/")[0] for path in found} == {
+        "wheels", "models", "hub", "containers", "files", "env.sh", "index.json", "site.json",
+    }  # fmt: skip
+    assert found["hub/models--example--tiny/refs/main"] == b"c" * 40
+    assert found["models/tiny/config.json"] == b'{"model_type": "tiny"}'
+    assert problems(site) == []
+
+
+def test_generations_are_hard_links_into_the_blobs(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    linked = os.stat(site / "current" / "files" / "notes" / "notes.txt")
+    assert linked.st_nlink == 2
+    assert linked.st_ino in {os.stat(blob).st_ino for blob in (site / "blobs" / "sha256").iterdir()}
+
+
+def test_the_receipt_says_what_changed_and_who_vouched(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    assert installing(notes(tmp_path / "c", b"two", sequence=2, version="2"), site) == 0
+    receipt = json.loads((site / "receipts" / "2.json").read_bytes())
+    assert (receipt["generation"], receipt["previous"]) == (2, 1)
+    assert receipt["bundle"]["signers"] == ["alice", "bob"]
+    assert receipt["replaced"]["sequence"] == 1
+    assert receipt["asked"] == f"airgap install {tmp_path / 'c'}"
+    assert receipt["shared"]["blobs"] == 1  # the empty config of every file artifact
+    assert sorted(os.listdir(site / "receipts")) == ["1.json", "2.json"]
+
+
+def test_a_newer_bundle_replaces_its_older_one(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    assert installing(notes(tmp_path / "c", b"two", sequence=2), site) == 0
+    assert current_text(site) == b"two"
+    assert (site / "generations" / "1" / "files" / "notes" / "notes.txt").read_bytes() == b"one"
+
+
+def test_bundles_of_other_names_stay(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    other = bundles.write_bundle(tmp_path / "c", [bundles.file("more", b"more")], name="other")
+    assert installing(other, site) == 0
+    assert current_text(site) == b"one"
+    assert (site / "current" / "files" / "more" / "notes.txt").read_bytes() == b"more"
+    record = parse_record((site / "current" / "site.json").read_bytes(), "site.json")
+    assert [bundle.name for bundle in record.bundles] == ["other", "quickstart"]
+    index = json.loads((site / "index.json").read_bytes())
+    names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]]
+    assert names == ["more", "notes"]
+
+
+def test_artifacts_that_collide_are_refused_with_both_named(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    before = snapshot(site)
+    assert installing(notes(tmp_path / "c", b"two", name="other", version="7"), site) == 8
+    said = capsys.readouterr().err
+    assert "file 'notes' of other 7 (sequence 1)" in said
+    assert "file 'notes' of quickstart 2026.11 (sequence 1)" in said
+    assert snapshot(site) == before
+
+
+def test_one_repository_at_two_commits_collides(site: Path, tmp_path: Path) -> None:
+    for name, commit, code in (("one", "a" * 40, 0), ("two", "b" * 40, 8)):
+        model = bundles.model(name, {"config.json": b"{}"}, repo="example/tiny", commit=commit)
+        assert installing(bundles.write_bundle(tmp_path / name, [model], name=name), site) == code
+
+
+def test_the_same_artifact_in_two_bundles_is_no_collision(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    assert installing(notes(tmp_path / "c", b"one", name="other"), site) == 0
+    assert current_text(site) == b"one"
+
+
+def test_installing_again_changes_nothing(site: Path, tmp_path: Path) -> None:
+    bundle = notes(tmp_path / "b", b"one")
+    assert installing(bundle, site) == 0
+    assert installing(bundle, site) == 0
+    assert os.listdir(site / "generations") == ["1"]
+
+
+def test_installing_again_brings_back_a_lost_blob(site: Path, tmp_path: Path) -> None:
+    bundle = notes(tmp_path / "b", b"one")
+    assert installing(bundle, site) == 0
+    lost = site / "blobs" / "sha256" / bundles.file("notes", b"one").artifact.files[0].sha256
+    lost.unlink()
+    assert installing(bundle, site) == 0
+    assert lost.read_bytes() == b"one"
+    assert current_text(site) == b"one"
+
+
+def test_a_dry_run_writes_nothing(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = notes(tmp_path / "b", b"one")
+    assert installing(bundle, site, "--dry-run", "--json") == 0
+    assert sorted(os.listdir(site)) == ["trust"]
+    (document,) = json.loads(capsys.readouterr().out)["bundles"]
+    assert document["missing"]["blobs"] == 4
+    assert document["generation"] is None
+
+
+def test_each_file_of_the_media_is_opened_once(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = bundles.write_bundle(tmp_path / "b", bundles.one_of_each(tmp_path))
+    opened: Counter[str] = Counter()
+    open_file = Media._open_file
+
+    def counting(media: Media, path: str) -> int:
+        opened[path] += 1
+        return open_file(media, path)
+
+    monkeypatch.setattr(Media, "_open_file", counting)
+    assert installing(bundle, site) == 0
+    assert set(opened.values()) == {1}
+    assert set(opened) == {str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file()}
+
+
+# ------------------------------------------------------------------ refused
+
+
+def test_an_older_bundle_is_refused_with_both_sequences(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert installing(notes(tmp_path / "b", b"two", sequence=2), site) == 0
+    assert installing(notes(tmp_path / "c", b"one", sequence=1), site) == 7
+    said = capsys.readouterr().err
+    assert "sequence 2" in said
+    assert "sequence 1" in said
+    assert current_text(site) == b"two"
+
+
+def test_a_bundle_of_the_same_name_cannot_go_back_by_another_channel(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"two", sequence=2), site) == 0
+    older = notes(tmp_path / "c", b"one", channel="elsewhere")
+    assert installing(older, site) == 7
+
+
+def test_equal_sequence_with_other_bytes_is_an_alarm(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    assert installing(notes(tmp_path / "c", b"two"), site) == 7
+    assert "two different statements" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["deleted", "corrupted", "linked"])
+def test_memory_that_was_tampered_with_is_an_alarm(site: Path, tmp_path: Path, how: str) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    memory = site / "trust" / "accepted.json"
+    if how == "deleted":
+        memory.unlink()
+    elif how == "corrupted":
+        memory.write_bytes(memory.read_bytes()[:-1])
+    else:
+        memory.rename(site / "elsewhere")
+        memory.symlink_to(site / "elsewhere")
+    newer = notes(tmp_path / "c", b"two", sequence=2)
+    assert installing(newer, site) == 7
+    assert run(["verify", str(newer), "--site", str(site)]) == 7
+    assert current_text(site) == b"one"
+
+
+def test_no_root_says_how_to_pin_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), tmp_path / "nowhere") == 7
+    assert "airgap trust pin" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_too_few_signers_change_nothing(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one", signers=["alice"]), site) == 7
+    assert snapshot(site) is None
+
+
+def test_every_damaged_blob_is_named_and_none_is_kept(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {f"part-{n}.bin": bytes([n]) * 5000 for n in range(4)}
+    bundle = bundles.write_bundle(tmp_path / "b", [bundles.model("tiny", weights)])
+    blobs = {p: p.read_bytes() for p in (bundle / "blobs" / "sha256").iterdir()}
+    bad = [p for p, data in blobs.items() if data[:1] in (b"\x01", b"\x03")]
+    for path in bad:
+        path.write_bytes(b"x" * 5000)
+    assert installing(bundle, site) == 6
+    said = capsys.readouterr().err
+    assert all(path.name in said for path in bad)
+    held = set(os.listdir(site / "blobs" / "sha256"))
+    assert not held & {path.name for path in bad}
+    assert snapshot(site) is None
+    for path in bad:
+        path.write_bytes(blobs[path])
+    assert installing(bundle, site) == 0
+    assert problems(site) == []
+
+
+def test_what_was_not_signed_is_refused_before_anything_is_copied(site: Path, tmp_path: Path) -> None:
+    bundle = notes(tmp_path / "b", b"one")
+    (bundle / "extra").mkdir()
+    assert installing(bundle, site) == 6
+    assert os.listdir(site / "blobs" / "sha256") == []
+
+
+def test_a_second_installer_is_told_who_holds_the_site(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = notes(tmp_path / "b", b"one")
+    with Site(site).locked("airgap install /media/first"):
+        assert installing(bundle, site) == 9
+    assert f"process {os.getpid()} on" in (said := capsys.readouterr().err)
+    assert "airgap install /media/first" in said
+    assert installing(bundle, site) == 0
+
+
+# ------------------------------------------------------------------ hosts
+
+
+def test_umask_077_leaves_a_site_others_can_read(site: Path, tmp_path: Path) -> None:
+    bundle = bundles.write_bundle(tmp_path / "b", bundles.one_of_each(tmp_path))
+    before = os.umask(0o077)
+    try:
+        assert installing(bundle, site) == 0
+    finally:
+        os.umask(before)
+    for path in site.rglob("*"):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if path.is_dir() and not path.is_symlink():
+            assert mode == (0o700 if path.name == "staging" else 0o755), path
+        elif not path.is_symlink() and path.name != "lock":
+            assert mode == 0o644, path
+
+
+def test_a_site_behind_a_link_works(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(site)
+    assert installing(notes(tmp_path / "b", b"one"), tmp_path / "link") == 0
+    assert current_text(site) == b"one"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_copied(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = bundles.pin(small / "site")
+    bundle = notes(tmp_path / "b", os.urandom(3_000_000))
+    assert installing(bundle, site, "--dry-run") == 9
+    assert installing(bundle, site) == 9
+    assert "bytes are needed and" in capsys.readouterr().err
+    assert os.listdir(site / "blobs" / "sha256") == []
+
+
+def test_a_disk_that_fills_up_midway_changes_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = bundles.pin(small / "site")
+    weights = {f"part-{n}.bin": os.urandom(200_000) for n in range(7)}
+    bundle = bundles.write_bundle(tmp_path / "b", [bundles.model("tiny", weights)])
+    with monkeypatch.context() as someone_else_fills_the_disk:
+        someone_else_fills_the_disk.setattr("airgap.isolated.install.require_fit", lambda site, plan: None)
+        assert installing(bundle, site) == 9
+    assert "free space on that file system" in capsys.readouterr().err
+    assert snapshot(site) is None
+    assert problems(site) == []
+    subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
+    assert installing(bundle, site) == 0
+    assert problems(site) == []
+
+
+def test_a_clock_set_back_does_not_revive_what_expired(site: Path, tmp_path: Path) -> None:
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+    expired = notes(
+        tmp_path / "c",
+        b"two",
+        name="other",
+        created_at=long_ago,
+        expires_at=long_ago.replace(year=2002),
+    )
+    with Media(expired) as media, pytest.raises(TrustError, match="expired"):
+        install(media, Site(site), bundles.trust().root, long_ago, asked="", progress=Silent())
