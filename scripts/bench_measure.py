@@ -1,13 +1,12 @@
 """Running a command and saying what it cost: time, memory, and bytes moved."""
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from time import monotonic
 
 
 @dataclass(frozen=True)
@@ -44,25 +43,29 @@ class Row:
     size: int
 
 
+LAUNCH = """
+import json, os, resource, sys, time
+began = time.monotonic()
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+_, status = os.waitpid(pid, 0)
+seconds = time.monotonic() - began
+counters = dict(line.split(": ") for line in open("/proc/self/io"))
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+moved = [int(counters["rchar"]), int(counters["wchar"])]
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, peak, *moved]))
+"""
+"""A small process between us and the command: ru_maxrss begins with the memory of whoever forked."""
+
+
 def run(contender: Contender) -> Cost:
     """Exits when the command fails or its result is not what was asked for."""
-    began = monotonic()
+    launch = [sys.executable, "-I", "-S", "-c", LAUNCH, *contender.argv]
     environment = {**os.environ, **contender.environment}
-    process = subprocess.Popen(
-        contender.argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    stderr = process.stderr.read()
-    # The process is left a zombie until its counters are read.
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    seconds = monotonic() - began
-    counters = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stderr.close()
-    if process.returncode or not contender.proven():
-        sys.exit(f"bench: {contender.name} failed ({process.returncode}):\n{stderr.decode()[-2000:]}")
-    return Cost(seconds, usage.ru_maxrss * 1024, int(counters["rchar"]), int(counters["wchar"]))
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=True)
+    code, *cost = json.loads(done.stdout.splitlines()[-1])
+    if code or not contender.proven():
+        sys.exit(f"bench: {contender.name} failed ({code}):\n{done.stderr[-2000:]}")
+    return Cost(*cost)
 
 
 def compare(
