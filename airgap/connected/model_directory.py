@@ -31,12 +31,15 @@ def walk(root: Path) -> list[LocalFile]:
     """Every regular file below `root`, sorted by path.
 
     A symlink counts as the file it names when that lies below `root`, or, in a snapshot of a hub
-    cache, among the cache's blobs. Raises SourceError when `root` is no directory or cannot be
-    read, InputError naming every link that leads elsewhere, special file and name that cannot travel.
+    cache, among the cache's blobs. Raises SourceError when `root` cannot be read, InputError when it
+    is no directory, or naming every link that leads elsewhere, special file and unsafe name.
     """
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
-        raise SourceError(f"{root}: expected the directory of a model, found {found}")
+        raise InputError(
+            f"{root}: expected the directory of a model, found {found}",
+            remedy="correct the model's path; it is relative to the manifest",
+        )
     inside = _trees(root.resolve())
     files, problems = [], []
     for entry in _entries(root):

@@ -125,7 +125,7 @@ def test_special_files_are_refused_all_at_once(context: Context, weights: Path) 
 def test_what_is_no_directory_is_an_error(context: Context, made: str) -> None:
     if made:
         (context.directory / "weights").write_bytes(b"x")
-    with pytest.raises(SourceError, match="expected the directory of a model, found"):
+    with pytest.raises(InputError, match="expected the directory of a model, found"):
         lock(context)
 
 
