@@ -114,3 +114,21 @@ def test_a_failing_read_is_the_hosts_error_and_names_the_file(directory: Path) -
         media.read("mem", max_bytes=1)
     assert "/proc/self/mem" in raised.value.message
     assert "finished work is kept" in raised.value.remedy
+
+
+def test_a_file_that_turns_into_a_fifo_between_two_looks_is_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.stat
+
+    def looking(path: str, *, dir_fd: int, follow_symlinks: bool) -> os.stat_result:
+        found = look(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        (directory / path).unlink()
+        os.mkfifo(directory / path)
+        return found
+
+    (directory / "document").write_bytes(b"text")
+    with Media(directory) as media, monkeypatch.context() as hostile_media:
+        hostile_media.setattr(os, "stat", looking)
+        with pytest.raises(NotAFileError, match="found a FIFO"):
+            media.read("document", max_bytes=9)

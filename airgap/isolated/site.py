@@ -14,12 +14,12 @@ whatever else lies in staging, or is a generation that never became current, may
 does, at the start of every change.
 """
 
+import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +53,26 @@ class Site:
             make_directory(directory)
         with host_errors(self.staging):
             self.staging.mkdir(mode=0o700, exist_ok=True)
+        self._require_links()
         layout = self.root / LAYOUT_FILE
         if not layout.exists():
             write_durably(layout, OCI_LAYOUT)
         point(self.root / INDEX_FILE, f"current/{INDEX_FILE}")
+
+    def _require_links(self) -> None:
+        """Raise HostError where a generation could not be built: FAT and exFAT have no links."""
+        with self.stage() as directory, host_errors(directory):
+            (directory / "file").touch()
+            try:
+                os.link(directory / "file", directory / "hard")
+                os.symlink("file", directory / "symbolic")
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+                raise HostError(
+                    f"{self.root}: expected a file system with hard and symbolic links, found none",
+                    remedy="choose a place on ext4, xfs or btrfs; a site cannot live on FAT or exFAT",
+                ) from None
 
     def generation(self, number: int) -> Path:
         return self.generations / str(number)
@@ -155,7 +171,7 @@ class Site:
                     f"{self.root}: being changed by {holder}", remedy="wait until it has ended, then repeat"
                 ) from None
             stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}: {asked}\n")
+            stream.write(f"process {os.getpid()} on {os.uname().nodename}: {asked}\n")
             stream.flush()
             yield
 

@@ -1,5 +1,6 @@
 """`install`: what a site becomes, what is refused, and what is read."""
 
+import errno
 import json
 import os
 import stat
@@ -315,6 +316,18 @@ def test_a_disk_that_fills_up_midway_changes_nothing(
     subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
     assert installing(bundle, site) == 0
     assert problems(site) == []
+
+
+def test_a_file_system_without_hard_links_is_refused(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def as_fat_answers(source: Path, target: Path, **options: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", as_fat_answers)
+    assert installing(notes(tmp_path / "b", b"one"), site) == 9
+    assert "cannot live on FAT" in capsys.readouterr().err
+    assert os.listdir(site / "blobs" / "sha256") == []
 
 
 def test_a_clock_set_back_does_not_revive_what_expired(site: Path, tmp_path: Path) -> None:
