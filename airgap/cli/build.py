@@ -69,10 +69,8 @@ def build(
     signers = load_signers(keys, trusted, passphrases(passphrase_fd))
     created = created_at or _creation_time()
     progress = progress_for(json=as_json)
-    with (
-        open_context(locked.lock.target, locked.directory, progress) as context,
-        open_ledger(context.store, locked.lock.channel) as ledger,
-    ):
+    context = open_context(locked.lock.target, locked.directory, progress, locked.logins)
+    with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:
             _note_first(locked.lock.channel)
         edition = Edition(sequence or ledger.next_sequence(), created, created + expires_in)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.terminal import emit, human_bytes, print_findings, progress_for
-from airgap.cli.workspace import lock_path, open_context
+from airgap.cli.workspace import index_urls, lock_path, open_context
 from airgap.connected.locking import Locked, make_lock
 from airgap.decode import read_capped
 from airgap.errors import InputError
@@ -44,8 +44,8 @@ def lock(manifest: Path, *, upgrade: tuple[str, ...], dry_run: bool, as_json: bo
     old_bytes = read_capped(path) if path.exists() else None
     previous = parse_lock(old_bytes, str(path)) if old_bytes is not None else None
     progress = progress_for(json=as_json)
-    with open_context(wanted.target, wanted.directory, progress) as context:
-        locked = make_lock(wanted, previous, moves, context)
+    context = open_context(wanted.target, wanted.directory, progress, index_urls(wanted))
+    locked = make_lock(wanted, previous, moves, context)
     data = render_lock(locked.lock)
     changed = data != old_bytes
     if changed and not dry_run:

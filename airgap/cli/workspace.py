@@ -1,9 +1,7 @@
 """Where the connected side's verbs find the manifest, its lock, and the store."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from airgap.connected.source import Context
@@ -11,7 +9,7 @@ from airgap.connected.transfer import Transfer
 from airgap.decode import read_capped
 from airgap.errors import InputError
 from airgap.lock import Lock, parse_lock, require_current
-from airgap.manifest import load_manifest
+from airgap.manifest import Manifest, WheelsRequest, load_manifest
 from airgap.model import Target
 from airgap.progress import Progress
 from airgap.store import Store
@@ -33,11 +31,15 @@ def lock_path(manifest: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class LockedManifest:
-    """A lock as read: its value, its exact bytes, where its relative paths begin."""
+    """A lock as read: its value, its exact bytes, where its relative paths begin.
+
+    `logins` are the manifest's index URLs as written: the lock holds none that carries a password.
+    """
 
     lock: Lock
     data: bytes
     directory: Path
+    logins: tuple[str, ...] = field(default=(), repr=False)
 
 
 def read_locked(path: Path) -> LockedManifest:
@@ -55,12 +57,21 @@ def read_locked(path: Path) -> LockedManifest:
     data = read_capped(beside)
     lock = parse_lock(data, str(beside))
     require_current(lock, manifest.sha256, str(beside))
-    return LockedManifest(lock, data, path.parent)
+    return LockedManifest(lock, data, path.parent, index_urls(manifest))
 
 
-@contextmanager
-def open_context(target: Target, directory: Path, progress: Progress) -> Iterator[Context]:
+def index_urls(manifest: Manifest) -> tuple[str, ...]:
+    """Every index and find-links URL that the manifest names, logins included."""
+    wheels = [request for request in manifest.requests if isinstance(request, WheelsRequest)]
+    return tuple(
+        url for r in wheels for url in (r.index_url, *r.extra_index_urls, *r.find_links) if "://" in url
+    )
+
+
+def open_context(
+    target: Target, directory: Path, progress: Progress, logins: tuple[str, ...] = ()
+) -> Context:
     """The store, ready, and the one transfer engine on it. Raises HostError."""
     store = Store(cache_directory())
     store.prepare()
-    yield Context(target, directory, store, Transfer(store, progress), progress)
+    return Context(target, directory, store, Transfer(store, progress), progress, logins)

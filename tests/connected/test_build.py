@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.index import Index, make_wheel
 from tests.stage import Stage
 
 FILES = """
@@ -183,3 +184,24 @@ def test_a_killed_build_leaves_no_half_bundle_under_the_final_name(stage: Stage,
     stage.pin("site2")
     stage.run("verify", "out/demo-1", "--site", "site2")
     assert os.listdir(stage.directory / "out") == ["demo-1"]
+
+
+def test_a_password_in_the_manifest_serves_the_build_and_is_written_nowhere(stage: Stage) -> None:
+    with Index(login="user:s3cret-word") as index:
+        index.add(*make_wheel("private-thing", "1.0"))
+        url = index.url.replace("://", "://user:s3cret-word@")
+        table = f'[[wheels]]\nname = "set"\nrequirements = ["private-thing"]\nindex-url = "{url}"\n'
+        stage.manifest(table)
+        locked = stage.run("lock", "demo.toml")
+        shutil.rmtree(stage.directory / "cache")
+        built = stage.build("--json")
+    assert built.document["fetched_bytes"] > 0
+    for run in (locked, built):
+        assert "s3cret" not in run.out + run.err
+    written = [
+        stage.directory / "demo.lock.json",
+        *stage.bundle.rglob("*"),
+        *(stage.directory / "cache").rglob("*"),
+    ]
+    for path in written:
+        assert not path.is_file() or b"s3cret" not in path.read_bytes(), path
