@@ -20,6 +20,8 @@ from types import ModuleType
 import click
 import pytest
 
+from airgap.cli import INTERRUPTED
+from airgap.errors import AirgapError
 from airgap.manifest import (
     ContainerRequest,
     FileRequest,
@@ -314,7 +316,14 @@ def test_every_verb_is_named_in_the_readme_and_no_other() -> None:
     assert sorted(re.findall(r"`([a-z]+)`", status.group(1))) == sorted(filter(None, verbs))
 
 
-# ------------------------------------------------------------------ findings and links
+# ------------------------------------------------------------------ findings, codes and links
+
+
+def test_every_exit_code_is_explained() -> None:
+    _, _, section = (DOCS / "operate.md").read_text().partition("\n## Exit codes\n")
+    explained = {int(code) for code in re.findall(r"^\| ([0-9]+) \|", section, re.M)}
+    used = {cls.exit_code for cls in AirgapError.__subclasses__()}
+    assert explained == used | {0, AirgapError.exit_code, click.UsageError.exit_code, INTERRUPTED}
 
 
 def test_every_finding_is_explained() -> None:
