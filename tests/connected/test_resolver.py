@@ -16,7 +16,8 @@ from tests.connected.resolving import context_at, pins, request_for
 
 REAL_3_10 = Path.home() / ".pyenv/versions/3.10.13/bin/python"
 
-_PIP_REPORT = "-m pip install --dry-run --ignore-installed --quiet --only-binary :all: --report -".split()
+_PIP_REPORT = ["-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+_PIP_REPORT += ["--only-binary", ":all:", "--report", "-"]
 
 
 def test_backports_that_the_running_interpreter_does_not_need(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_markers_and_tags_are_the_targets(index: Index, tmp_path: Path) -> None:
     assert codes(resolved.findings) == []
 
 
+def test_requires_python_is_read_from_metadata_for_the_target(index: Index, tmp_path: Path) -> None:
+    index.add(*make_wheel("one", "1.0", requires_python=">=3.8"))
+    index.add(*make_wheel("one", "2.0", requires_python=">=3.11"))
+    resolved = wheels.resolve(request_for("one", index_url=index.url), None, context_at(tmp_path))
+    assert pins(resolved.artifact) == {"one": "1.0"}
+
+
 def test_the_best_tag_then_the_highest_build_is_chosen(index: Index, tmp_path: Path) -> None:
     for tag, build in [
         ("py3-none-any", "9"),
