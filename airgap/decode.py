@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -49,9 +50,9 @@ def parse_json(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats:
     def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{what}: the key {twice!r} occurs twice in one object")
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
+            raise InputError(f"{what}: the key {twice[:80]!r} occurs twice in one object")
         return table
 
     try:
@@ -121,7 +122,8 @@ def _text(data: bytes, what: str, max_bytes: int) -> str:
         raise InputError(f"{what}: not UTF-8 at byte {error.start}") from None
 
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# The closing quote is optional and nothing backtracks, so a string without an end is scanned once.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _cap_depth(data: bytes, what: str) -> None:
@@ -137,6 +139,9 @@ def _cap_depth(data: bytes, what: str) -> None:
             depth -= 1
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _refuse_surrogates(value: Json, what: str) -> None:
     stack: list[Json] = [value]
     while stack:
@@ -146,7 +151,7 @@ def _refuse_surrogates(value: Json, what: str) -> None:
             stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)
-        elif isinstance(item, str) and any("\ud800" <= c <= "\udfff" for c in item):
+        elif isinstance(item, str) and not item.isascii() and _SURROGATE.search(item):
             raise InputError(f"{what}: a string holds a lone surrogate, which is not Unicode")
 
 
