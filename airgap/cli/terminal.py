@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -75,8 +76,17 @@ class Bar:
             outer.set_postfix_str(printable(label)[:40])
             yield
             return
+        # Fixed, because tqdm shows nothing on a terminal that reports no size, as serial consoles do.
+        columns, lines = shutil.get_terminal_size()
         with tqdm(
-            total=total, desc=printable(label), unit="B", unit_scale=True, file=sys.stderr, leave=False
+            total=total,
+            desc=printable(label),
+            unit="B",
+            unit_scale=True,
+            file=sys.stderr,
+            leave=False,
+            ncols=columns,
+            nrows=lines,
         ) as bar:
             self._bar = bar
             try:

@@ -1,0 +1,71 @@
+"""What a person sees: progress on a terminal and nowhere else, and nothing that steers a terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from airgap.cli.terminal import human_bytes, printable, progress_for
+from airgap.progress import Silent
+
+WORK = """
+import time
+from airgap.cli.terminal import progress_for
+progress = progress_for()
+with progress.task("fetching", 4_000_000):
+    for _ in range(4):
+        progress.advance(1_000_000)
+        time.sleep(0.15)
+    with progress.task("inner", None):
+        progress.note("a note")
+"""
+
+
+def on_a_terminal(term: str) -> str:
+    """What WORK writes to a pseudo-terminal that reports no size, as a serial console does."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", WORK], stderr=theirs, env=os.environ | {"TERM": term}
+    ) as child:
+        os.close(theirs)
+        written = b""
+        try:
+            while data := os.read(ours, 65536):
+                written += data
+        except OSError:  # Linux's way to say that the other end is closed
+            pass
+    os.close(ours)
+    assert child.returncode == 0
+    return written.decode()
+
+
+def test_a_terminal_sees_bytes_rate_and_remaining_time() -> None:
+    shown = on_a_terminal("xterm")
+    assert "fetching" in shown
+    assert "4.00M" in shown
+    assert "B/s" in shown
+    assert "a note" in shown
+
+
+def test_a_dumb_terminal_sees_none() -> None:
+    assert on_a_terminal("dumb") == ""
+
+
+def test_a_pipe_and_json_see_none() -> None:
+    assert isinstance(progress_for(json=True), Silent)
+    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, check=True)
+    assert done.stderr == b""
+
+
+def test_control_sequences_in_names_never_reach_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\r\u202ec") == "a\\x1b[2Jb\\x0d\\x202ec"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (5 * 10**15, "5000.0 TB")],
+)
+def test_sizes_are_in_human_units(count: int, text: str) -> None:
+    assert human_bytes(count) == text
