@@ -18,6 +18,8 @@ class Cost:
     """
 
     seconds: float
+    cpu: float
+    """Seconds of processor time, user and system: what a busy machine does not change much."""
     peak_bytes: int
     read: int
     written: int
@@ -50,9 +52,10 @@ pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
 _, status = os.waitpid(pid, 0)
 seconds = time.monotonic() - began
 counters = dict(line.split(": ") for line in open("/proc/self/io"))
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
 moved = [int(counters["rchar"]), int(counters["wchar"])]
-print(json.dumps([os.waitstatus_to_exitcode(status), seconds, peak, *moved]))
+cost = [seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, *moved]
+print(json.dumps([os.waitstatus_to_exitcode(status), *cost]))
 """
 """A small process between us and the command: ru_maxrss begins with the memory of whoever forked."""
 
@@ -86,6 +89,7 @@ def compare(
 def _median(runs: Sequence[Cost]) -> Cost:
     return Cost(
         statistics.median(run.seconds for run in runs),
+        statistics.median(run.cpu for run in runs),
         max(run.peak_bytes for run in runs),
         int(statistics.median(run.read for run in runs)),
         int(statistics.median(run.written for run in runs)),
@@ -95,8 +99,8 @@ def _median(runs: Sequence[Cost]) -> Cost:
 def table(rows: Sequence[Row]) -> str:
     """Markdown; `time` is relative to the first contender of the same job, which is airgap."""
     lines = [
-        "| job | tool | seconds | MB/s | time | peak MB | read / byte | written / byte |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| job | tool | seconds | MB/s | time | CPU s | peak MB | read / byte | written / byte |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     first: dict[str, Row] = {}
     for row in rows:
@@ -105,6 +109,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             f"| {row.job if row is ours else ''} | {row.name} | {cost.seconds:.2f}"
             f" | {row.size / 1e6 / cost.seconds:.0f} | {cost.seconds / ours.cost.seconds:.2f}×"
-            f" | {cost.peak_bytes / 1e6:.0f} | {cost.read / row.size:.2f} | {cost.written / row.size:.2f} |"
+            f" | {cost.cpu:.2f} | {cost.peak_bytes / 1e6:.0f}"
+            f" | {cost.read / row.size:.2f} | {cost.written / row.size:.2f} |"
         )
     return "\n".join(lines)

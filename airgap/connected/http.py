@@ -5,6 +5,7 @@ Whether to try again is judged by the caller: `Transient` may pass, any other So
 
 import email.utils
 import os
+import random
 import re
 import socket
 import ssl
@@ -26,6 +27,9 @@ from airgap.errors import HostError, SourceError
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 """Seconds without one byte."""
+
+_LONGEST_WAIT = 30.0
+"""Seconds between two tries when the server does not say."""
 
 MAX_REDIRECTS = 10
 MAX_RETRY_AFTER = 120.0
@@ -73,6 +77,23 @@ class Transient(SourceError):
     def __init__(self, message: str, *, after: float | None = None) -> None:
         super().__init__(message, remedy="run the same command again: what has arrived is kept")
         self.after = after
+
+
+class Patience:
+    """How long to wait before each of a limited number of further tries."""
+
+    def __init__(self, retries: int, first_wait: float) -> None:
+        self._left = retries
+        self._wait = first_wait
+
+    def seconds(self, error: Transient) -> float:
+        """The pause before the next try: the server's word, else doubling. Raises `error` at the end."""
+        if self._left <= 0:
+            raise error
+        self._left -= 1
+        wait, self._wait = self._wait, min(self._wait * 2, _LONGEST_WAIT)
+        # Jitter keeps many clients of one server that failed from returning at the same moment.
+        return error.after if error.after is not None else wait * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def public_url(url: str) -> str:

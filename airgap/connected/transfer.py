@@ -8,10 +8,8 @@ stops it, the next run continues there.
 import errno
 import hashlib
 import os
-import random
 import re
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial as bound
 from pathlib import Path
 from threading import Event
-from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -28,12 +25,14 @@ from requests.auth import AuthBase
 from airgap.connected.http import (
     Client,
     HttpRefusal,
+    Patience,
     Transient,
     lower_headers,
     public_url,
     refusal,
     shown_url,
 )
+from airgap.connected.local import open_local
 from airgap.connected.partial import Partial, Validators, open_partial
 from airgap.connected.workers import Stopped, run_all
 from airgap.errors import HostError, IntegrityError, SourceError
@@ -42,9 +41,6 @@ from airgap.progress import Progress
 from airgap.store import CHUNK, Blob, Store
 
 __all__ = ["Download", "HttpRefusal", "Reply", "Transfer", "public_url", "shown_url"]
-
-_LONGEST_WAIT = 30.0
-"""Seconds between two tries when the server does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,10 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A small document fetched whole: its final URL, status, headers (lower-case names) and bytes."""
+    """A small document fetched whole: its final URL, status, headers (lower-case names) and bytes.
+
+    After a redirect `url` may hold a signature: say `shown_url(url)` to people.
+    """
 
     url: str
     status: int
@@ -138,7 +137,7 @@ class Transfer:
         where = f"{what}: {shown_url(url)}"
         if urlsplit(url).scheme == "file":
             return _read_local(url, where, max_bytes)
-        patience = _Patience(self._retries, self._first_wait)
+        patience = Patience(self._retries, self._first_wait)
         while True:
             try:
                 request = requests.Request(method, url, dict(headers or {}), data=body, auth=auth)
@@ -148,7 +147,7 @@ class Transfer:
                     found = b"" if method == "HEAD" else _whole(response, where, max_bytes)
                     return Reply(response.url, response.status_code, lower_headers(response), found)
             except Transient as error:
-                time.sleep(patience.seconds(error))
+                time.sleep(self._announced(patience.seconds(error), error))
 
     def _check_space(self, downloads: Sequence[Download]) -> None:
         """Refuse before the first byte what is known not to fit."""
@@ -196,7 +195,7 @@ class Transfer:
 
     def _fill(self, download: Download, partial: Partial, stop: Event) -> None:
         """Receive until the source has no more to give, trying again while there is patience."""
-        patience = _Patience(self._retries, self._first_wait)
+        patience = Patience(self._retries, self._first_wait)
         while not _enough(download, partial):
             before = partial.size
             try:
@@ -205,10 +204,8 @@ class Transfer:
                 return self._receive(download, partial, stop)
             except Transient as error:
                 if partial.size - before >= CHUNK:
-                    patience = _Patience(self._retries, self._first_wait)
-                seconds = patience.seconds(error)
-                self._progress.note(f"{error.message}; trying again in {seconds:.0f} s")
-                _pause(stop, seconds)
+                    patience = Patience(self._retries, self._first_wait)
+                _pause(stop, self._announced(patience.seconds(error), error))
         return None
 
     def _receive(self, download: Download, partial: Partial, stop: Event) -> None:
@@ -254,7 +251,7 @@ class Transfer:
 
     def _copy(self, download: Download, partial: Partial, stop: Event) -> None:
         """A `file:` URL: the rest of it."""
-        with _open_local(download.url, download.where) as stream:
+        with open_local(download.url, download.where) as stream:
             stream.seek(partial.size)
             partial.begin(Validators())
             self._append(download, partial, stop, bound(stream.read, CHUNK))
@@ -276,6 +273,10 @@ class Transfer:
             raise Stopped
         self._progress.advance(count)
 
+    def _announced(self, seconds: float, error: Transient) -> float:
+        self._progress.note(f"{error.message}; trying again in {seconds:.1f} s")
+        return seconds
+
     def _start_over(self, partial: Partial) -> None:
         self._progress.advance(-partial.size)
         partial.restart()
@@ -292,23 +293,6 @@ class Transfer:
             more = f"{download.size - partial.size} more bytes" if download.size else "more space"
             reason = f"{download.where}: {partial.size} bytes are written, {more} needed"
             raise _no_space(self._store.root, reason) from cause
-
-
-class _Patience:
-    """How long to wait before each of a limited number of further tries."""
-
-    def __init__(self, retries: int, first_wait: float) -> None:
-        self._left = retries
-        self._wait = first_wait
-
-    def seconds(self, error: Transient) -> float:
-        """The pause before the next try: the server's word, else doubling. Raises `error` at the end."""
-        if self._left <= 0:
-            raise error
-        self._left -= 1
-        wait, self._wait = self._wait, min(self._wait * 2, _LONGEST_WAIT)
-        # Jitter keeps many clients of one server that failed from returning at the same moment.
-        return error.after if error.after is not None else wait * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def _pause(stop: Event, seconds: float) -> None:
@@ -365,25 +349,8 @@ def _whole(response: requests.Response, where: str, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-@contextmanager
-def _open_local(url: str, where: str) -> Iterator[BinaryIO]:
-    """The regular file a `file:` URL names (RFC 8089). Raises SourceError."""
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"{where}: a file URL of another host", remedy="write it as file:///path")
-    try:
-        # A FIFO without a writer would block for ever.
-        descriptor = os.open(unquote(parts.path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise SourceError(f"{where}: cannot be read: {error.strerror}", remedy="check the path") from None
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SourceError(f"{where}: not a regular file", remedy="check the path")
-        yield stream
-
-
 def _read_local(url: str, where: str, max_bytes: int) -> Reply:
-    with _open_local(url, where) as stream:
+    with open_local(url, where) as stream:
         body = stream.read(max_bytes + 1)
     if len(body) > max_bytes:
         raise SourceError(f"{where}: larger than {max_bytes} bytes, which no such document is")
