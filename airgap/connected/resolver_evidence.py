@@ -4,7 +4,9 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from pip._internal.exceptions import NetworkConnectionError
 from pip._internal.index import collector
@@ -24,6 +26,8 @@ from pip._vendor.packaging.version import Version
 from airgap.connected.http import public_url
 from airgap.connected.index import strip_logins
 from airgap.connected.resolver_protocol import Refusal
+from airgap.decode import Json, parse_json
+from airgap.errors import InputError
 
 _FACTORY = "pip._internal.resolution.resolvelib.factory"
 
@@ -93,8 +97,10 @@ class Evidence:
             index = self._index_of(location)
             if page is None:
                 self._judge_failure(location, index)
-            elif index:
-                self._indexes[page.url] = index
+            else:
+                _judge_page(page)
+                if index:
+                    self._indexes[page.url] = index
             return page
 
         collector._handle_get_simple_fail = failed
@@ -204,6 +210,41 @@ def _admits(requires_python: str, python: str) -> bool:
         return SpecifierSet(requires_python).contains(python, prereleases=True)
     except InvalidSpecifier:
         return True
+
+
+def _judge_page(page: collector.IndexContent) -> None:
+    """Refuse a JSON page that pip would trip over (PEP 691, `application/vnd.pypi.simple.v1+json`)."""
+    if not page.content_type.lower().startswith("application/vnd.pypi.simple.v1+json"):
+        return
+    where = public_url(page.url)
+    remedy = "tell whoever runs this index"
+    try:
+        document = parse_json(page.content, where, floats=True)
+    except InputError as error:
+        raise Refusal("source", error.message, remedy=remedy) from error
+    files = document.get("files", []) if isinstance(document, dict) else None
+    wrong = [file for file in files if not _is_file(file)] if isinstance(files, list) else [document]
+    if wrong:
+        found = str(wrong[0])[:200]
+        raise Refusal("source", f"{where}: expected the files of a project, found {found}", remedy=remedy)
+
+
+def _is_file(file: Json) -> bool:
+    """Whether every key of a file that pip reads has the type PEP 691, 700 and 714 give it."""
+    if not isinstance(file, dict) or not isinstance(hashes := file.get("hashes"), dict):
+        return False
+    try:
+        urlsplit(str(file["url"]))
+        datetime.fromisoformat(str(file.get("upload-time") or "2000-01-01"))
+    except (KeyError, ValueError):
+        return False
+    return (
+        isinstance(file["url"], str)
+        and all(isinstance(value, str) for value in hashes.values())
+        and isinstance(file.get("upload-time"), str | None)
+        and isinstance(file.get("requires-python"), str | None)
+        and isinstance(file.get("yanked"), str | bool | None)
+    )
 
 
 def conflict(log: Sequence[str]) -> Iterator[str]:

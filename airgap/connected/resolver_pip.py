@@ -12,7 +12,6 @@ from optparse import Values
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pip._internal.commands import create_command
 from pip._internal.exceptions import (
@@ -247,15 +246,17 @@ def _choice(
     link: Link = candidate.source_link
     name = key_from_ireq(ireq)
     wanted = [r for r in requirements if r.name and key_from_ireq(r) == name]
-    sha256 = link._hashes.get("sha256", "")
+    sha256 = link._hashes.get("sha256", "").lower()
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise Refusal("source", f"{public_url(link.url)}: its index gives {sha256[:80]!r} as its sha256")
     _judge_hashes(ireq, sha256, wanted)
     asked = any("+" in str(r.req) or r.link for r in wanted)
     choice: dict[str, object] = {
         "name": name,
         "version": str(candidate.version),
-        "file": unquote(Path(urlsplit(link.url).path).name),
+        "file": link.filename,
         "url": public_url(link.url),
-        "sha256": sha256.lower(),
+        "sha256": sha256,
         "size": evidence.size(link),
         "index": evidence.index(link),
         "found_on": evidence.found_on(name),

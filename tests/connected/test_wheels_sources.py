@@ -11,7 +11,7 @@ from requests.auth import HTTPBasicAuth
 
 from airgap.connected import wheels
 from airgap.connected.index import login_for, strip_logins, with_login
-from airgap.errors import AirgapError, SourceError
+from airgap.errors import AirgapError, InputError, SourceError
 from airgap.lock import Lock, render_lock
 from airgap.model import Sha256, WheelsArtifact
 from tests.connected.resolving import ARM, context_at, pins, request_for
@@ -126,6 +126,39 @@ def test_an_index_that_is_not_there_is_an_error(
     request = request_for("one", index_url=public.url, extra_index_urls=("http://127.0.0.1:9/simple",))
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
         wheels.resolve(request, None, context_at(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"{",
+        b"[]",
+        b'{"files": 7}',
+        b'{"files": [{"url": 7, "hashes": {}}]}',
+        b'{"files": [{"url": "http://[/a.whl", "hashes": {}}]}',
+        b'{"files": [{"url": "a.whl", "hashes": {"sha256": 7}}]}',
+        b'{"files": [{"url": "a.whl", "hashes": {}, "upload-time": "soon"}]}',
+        b'{"files": [{"url": "one-1.0-py3-none-any.whl", "hashes": {"sha256": "zz"}}]}',
+        b'{"files": [], "files": []}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_malformed_page_is_the_indexs_failure(public: Index, tmp_path: Path, page: bytes) -> None:
+    public.page = page
+    with pytest.raises(SourceError, match=public.url.removesuffix("/simple")):
+        wheels.resolve(request_for("one", index_url=public.url), None, context_at(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a zip", make_wheel("other", "1.0")[1], make_wheel("one", "1.0", requires=["!!"])[1]],
+    ids=["empty", "no zip", "another package", "bad requirement"],
+)
+def test_a_malformed_wheel_is_an_error(tmp_path: Path, data: bytes) -> None:
+    with Index() as index:
+        index.add("one-1.0-py3-none-any.whl", data)
+        with pytest.raises((InputError, SourceError), match="one"):
+            wheels.resolve(request_for("one", index_url=index.url), None, context_at(tmp_path))
 
 
 def test_forbidden_counts_as_absent_and_is_said(public: Index, tmp_path: Path) -> None:

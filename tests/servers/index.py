@@ -118,6 +118,8 @@ class Index:
     """Whether files can be read in part, as pip does to see METADATA alone."""
     status: int = 0
     """When set, every project page answers so."""
+    page: bytes = b""
+    """When set, every project page is this JSON."""
     files: dict[str, dict[str, Published]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """`METHOD path` of every request, in order."""
@@ -188,7 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, project: str) -> None:
         wants_json = JSON in self.headers.get("Accept", "")
-        if self.index.pages == "json" or (wants_json and self.index.pages == "both"):
+        if self.index.page:
+            self._send(200, self.index.page, JSON)
+        elif self.index.pages == "json" or (wants_json and self.index.pages == "both"):
             self._send(200, json.dumps(self._json(project)).encode(), JSON)
         else:
             self._send(200, self._html(project).encode(), "text/html")
