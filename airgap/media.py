@@ -110,14 +110,14 @@ class Media:
 
         Raises MissingFileError, NotAFileError or HostError.
         """
-        shown = self.root / path
+        whole = self.root / path
         descriptor = self._open_file(path)
 
         def readinto(buffer: memoryview) -> int:
             try:
                 return os.readv(descriptor, [buffer])
             except OSError as error:
-                raise _media_error(shown, error) from error
+                raise _media_error(whole, error) from error
 
         try:
             yield readinto
@@ -126,7 +126,7 @@ class Media:
 
     def _open_file(self, path: str) -> int:
         pure = PurePosixPath(path)
-        shown = self.root / path
+        whole = self.root / path
         try:
             with self._directory(str(pure.parent) if pure.parent.name else "") as parent:
                 # A device is refused before it is opened: opening some of them already acts.
@@ -138,7 +138,7 @@ class Media:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
                 raise NotAFileError(f"{path}: not a regular file") from None
-            raise _media_error(shown, error) from error
+            raise _media_error(whole, error) from error
         try:
             _require_file(os.fstat(descriptor).st_mode, path)
         except NotAFileError:
@@ -170,6 +170,11 @@ class Media:
                     yield Entry(prefix + item.name, kind, status.st_size if kind is EntryType.FILE else 0)
         except OSError as error:
             raise _media_error(self.root / directory, error) from error
+
+
+def shown(path: str) -> str:
+    r"""A file name as text: bytes that are not UTF-8, which Python carries as lone surrogates, as `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _require_file(mode: int, path: str) -> None:

@@ -31,10 +31,9 @@ from airgap.layout import (
     read_layout,
 )
 from airgap.lock import Lock, parse_lock
-from airgap.media import Entry, EntryType, Media, MissingFileError
+from airgap.media import Entry, EntryType, Media, MissingFileError, shown
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
-from airgap.store import CHUNK
 from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable
 from airgap.trust.decide import Accepted, Judged, judge
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
@@ -43,6 +42,9 @@ from airgap.trust.statement import SUMS, StatedBlob, Statement
 from airgap.workers import spread
 
 DIRECTORIES = frozenset({VERIFY_DIRECTORY, "blobs", "blobs/sha256"})
+HASH_CHUNK = 256 * 1024
+"""Bytes per read: what was just read is still in the CPU's second-level cache when it is hashed."""
+
 MAX_SUPERFLUOUS = 1000
 """Unexpected names that are reported one by one; hostile media may hold millions."""
 
@@ -171,7 +173,7 @@ def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) 
             superfluous += 1
             if superfluous <= MAX_SUPERFLUOUS:
                 message = f"a {entry.type} that no holder signed"
-                yield _finding("integrity-unexpected", entry.path, message, remedy=REMOVE)
+                yield _finding("integrity-unexpected", shown(entry.path), message, remedy=REMOVE)
             continue
         seen.add(entry.path)
         if entry.type is not wanted:
@@ -292,7 +294,7 @@ def _check_blob(
 ) -> Finding | None:
     path = blob_path(digest)
     hasher = hashlib.sha384()
-    buffer = memoryview(bytearray(min(CHUNK, stated.size + 1)))
+    buffer = memoryview(bytearray(min(HASH_CHUNK, stated.size + 1)))
     size = 0
     try:
         with media.open(path) as readinto:

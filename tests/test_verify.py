@@ -300,7 +300,11 @@ def test_hostile_names_reach_the_terminal_escaped(
 ) -> None:
     site = bundles.pin(tmp_path / "site")
     (bundle / "\x1b[2Jclear").write_bytes(b"")
+    (bundle / os.fsdecode(b"latin-\xff")).write_bytes(b"")
     assert run(["verify", str(bundle), "--site", str(site)]) == 6
     shown = capsys.readouterr().out
+    assert run(["verify", str(bundle), "--site", str(site), "--json"]) == 6
+    (document,) = json.loads(capsys.readouterr().out.encode("utf-8", "strict"))["bundles"]
+    assert "latin-\\xff" in {finding["subject"] for finding in document["findings"]}
     assert "\x1b" not in shown
     assert "clear" in shown

@@ -12,7 +12,7 @@ from airgap.isolated.install import Installed, plan_install
 from airgap.isolated.install import install as install_bundle
 from airgap.isolated.plan import Plan, require_fit
 from airgap.isolated.site import Site
-from airgap.media import Media
+from airgap.media import Media, shown
 from airgap.pinned import trusted_root
 
 _PATH = click.Path(path_type=Path)
@@ -48,7 +48,7 @@ def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, as_json: bool
                 plan = plan_install(media, target, root, now)
                 done = Installed(target.current(), plan)
             else:
-                asked = f"airgap install {shlex.quote(str(bundle))}"
+                asked = f"airgap install {shlex.quote(shown(str(bundle)))}"
                 progress = progress_for(json=as_json)
                 done = install_bundle(media, target, root, now, asked=asked, progress=progress)
         documents.append(_document(done))
@@ -57,7 +57,7 @@ def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, as_json: bool
         if dry_run:
             require_fit(target, done.plan)
     if as_json:
-        emit({"site": str(target.root), "dry_run": dry_run, "bundles": documents})
+        emit({"site": shown(str(target.root)), "dry_run": dry_run, "bundles": documents})
 
 
 def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
@@ -70,9 +70,8 @@ def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
     if dry_run:
         click.echo("  nothing was written")
     else:
-        click.echo(
-            f"  generation {done.generation} is current: . {shlex.quote(str(site.root))}/current/env.sh"
-        )
+        environment = shlex.quote(shown(str(site.root / "current" / "env.sh")))
+        click.echo(f"  generation {done.generation} is current: . {environment}")
 
 
 def _show_plan(plan: Plan, verb: str) -> None:

@@ -10,7 +10,7 @@ from airgap.cli.terminal import emit, human_bytes, print_findings, printable, pr
 from airgap.errors import IntegrityError
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
-from airgap.media import Media
+from airgap.media import Media, shown
 from airgap.pinned import trusted_root
 from airgap.trust.instant import render_instant
 from airgap.verify import Verification, verify_bundle
@@ -80,14 +80,14 @@ def _show(bundle: Path, verification: Verification) -> None:
     verdict = "every byte is as signed" if verification.sound else "NOT what was signed: do not install it"
     click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs, {size}: {verdict}")
     if not verification.sound:
-        click.echo(f"  {len(verification.findings)} findings in {printable(str(bundle))}")
+        click.echo(f"  {len(verification.findings)} findings in {printable(shown(str(bundle)))}")
 
 
 def _document(bundle: Path, verification: Verification) -> dict[str, object]:
     judged = verification.judged
     stated = judged.statement
     return {
-        "bundle": str(bundle),
+        "bundle": shown(str(bundle)),
         "sound": verification.sound,
         "name": stated.name,
         "version": stated.version,

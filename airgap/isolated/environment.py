@@ -1,5 +1,6 @@
 """`env.sh`: what a shell must know so that pip, uv and Hugging Face clients use the site and nothing else."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,4 +34,4 @@ def render_environment(site: Path, sets: Sequence[str]) -> bytes:
     """The bytes of env.sh for a site with these wheels sets. `sets` are artifact names."""
     directories = [f"$_airgap/wheels/{name}" for name in sorted(sets)]
     links = _LINKS.format(pip=" ".join(directories), uv=",".join(directories)) if directories else ""
-    return _TEMPLATE.format(site=shlex.quote(str(site)), links=links).encode()
+    return os.fsencode(_TEMPLATE.format(site=shlex.quote(str(site)), links=links))

@@ -37,8 +37,8 @@ def install(
     PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever the process
     is killed, the site is wholly the old or wholly the new generation.
     """
-    site.prepare()
     with site.locked(asked):
+        site.prepare()
         site.recover()
         memory = load_memory(site)
         signed, contents, plan = _judge(media, site, root, memory, now)

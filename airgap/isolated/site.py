@@ -48,7 +48,7 @@ class Site:
         self.trust = self.root / "trust"
 
     def prepare(self) -> None:
-        """Create what every site has, whatever the umask. Raises HostError."""
+        """Create what every site has, whatever the umask; the caller holds the lock. Raises HostError."""
         for directory in (self.root, self.blobs, self.generations, self.receipts, self.trust):
             make_directory(directory)
         with host_errors(self.staging):
@@ -123,8 +123,10 @@ class Site:
         with host_errors(self.root):
             for leftover in (*self.staging.iterdir(), *self.generations.glob("*.tmp")):
                 shutil.rmtree(leftover)
-            for link in self.root.glob(".*.link"):
-                link.unlink()
+            for leftover in (
+                path for place in (self.root, self.trust, self.receipts) for path in _half(place)
+            ):
+                leftover.unlink()
             for number in _numbers(self.generations, ""):
                 if number > (current or 0) and not self.receipt(number).exists():
                     shutil.rmtree(self.generation(number))
@@ -159,21 +161,33 @@ class Site:
 
         Raises HostError naming the process that holds it and what it was asked.
         """
+        make_directory(self.root)
         path = self.root / "lock"
         with host_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        with open(descriptor, "r+", encoding="utf-8", errors="replace") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = stream.read(500).strip() or "another process"
-                raise HostError(
-                    f"{self.root}: being changed by {holder}", remedy="wait until it has ended, then repeat"
-                ) from None
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {os.uname().nodename}: {asked}\n")
-            stream.flush()
+        try:
+            with host_errors(path):
+                self._take(descriptor, asked)
             yield
+        finally:
+            os.close(descriptor)
+
+    def _take(self, descriptor: int, asked: str) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
+            raise HostError(
+                f"{self.root}: being changed by {holder}", remedy="wait until it has ended, then repeat"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}: {asked}\n".encode()[:1000])
+
+
+def _half(directory: Path) -> Iterator[Path]:
+    """What `write_durably` and `point` left under a temporary name; a root being pinned is not ours."""
+    ours = rf"\.([0-9a-f]+\.link|({LAYOUT_FILE}|accepted\.json|[0-9]+\.json)\.[0-9]+)"
+    return (path for path in directory.iterdir() if re.fullmatch(ours, path.name))
 
 
 def make_directory(path: Path) -> None:

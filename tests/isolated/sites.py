@@ -22,7 +22,7 @@ def problems(site: Path) -> list[str]:
     """Everything about a site that is at rest which should not be so."""
     found = [f"{path}: left over" for path in (site / "staging").iterdir()]
     found += [f"{path}: left over" for path in (site / "generations").glob("*.tmp")]
-    found += [f"{path}: left over" for path in site.glob(".*")]
+    found += [f"{path}: left over" for path in site.glob("**/.*")]
     for blob in (site / "blobs" / "sha256").iterdir():
         if hashlib.sha256(blob.read_bytes()).hexdigest() != blob.name:
             found.append(f"{blob}: not the bytes it is named for")

@@ -272,6 +272,18 @@ def test_umask_077_leaves_a_site_others_can_read(site: Path, tmp_path: Path) -> 
             assert mode == 0o644, path
 
 
+def test_paths_that_are_not_utf8_work(tmp_path: Path) -> None:
+    site = bundles.pin(tmp_path / os.fsdecode(b"site-\xff"))
+    bundle = notes(tmp_path / os.fsdecode(b"media-\xff"), b"one")
+    assert installing(bundle, site, "--dry-run") == 0
+    assert installing(bundle, site) == 0
+    assert installing(bundle, site, "--json") == 0
+    assert current_text(site) == b"one"
+    show = ["bash", "-c", '. "$0/current/env.sh"; printf %s "$HF_HOME"', site]
+    env = subprocess.run(show, capture_output=True, check=True)
+    assert env.stdout == os.fsencode(site / "current")
+
+
 def test_a_site_behind_a_link_works(site: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(site)
     assert installing(notes(tmp_path / "b", b"one"), tmp_path / "link") == 0
