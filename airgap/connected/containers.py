@@ -39,6 +39,7 @@ from airgap.oci import (
     same_platform,
     select,
 )
+from airgap.progress import Silent
 
 _MAX_NESTING = 4
 """Indexes within indexes; the spec allows them, nobody goes beyond two."""
@@ -210,7 +211,8 @@ def judge(artifact: ContainerArtifact, request: ContainerRequest, target: Target
 
 
 def _findings(artifact: ContainerArtifact, request: ContainerRequest, target: Target) -> Iterator[Finding]:
-    kept, left = ", ".join(artifact.platforms), ", ".join(artifact.left_out)
+    kept = ", ".join(artifact.platforms)
+    left = ", ".join("its attestations" if p == _ATTESTATION else p for p in artifact.left_out)
     index = f"index sha256:{artifact.digest}"
     if artifact.root != artifact.digest:
         pinned = bool(request.image) and Reference.parse(request.image).digest is not None
@@ -218,8 +220,8 @@ def _findings(artifact: ContainerArtifact, request: ContainerRequest, target: Ta
             "container-narrowed",
             Severity.WARNING if pinned else Severity.INFO,
             artifact.name,
-            f"only {kept} travels; {left} stays behind, so on the isolated side the image is"
-            f" sha256:{artifact.root}, not the index {'that was pinned' if pinned else 'upstream'}",
+            f"the index {'that was pinned' if pinned else 'upstream'} does not travel, only its image for"
+            f" {kept}, sha256:{artifact.root}; left behind: {left}",
             index,
             'platforms = ["all"] carries the whole index under its own digest',
         )
@@ -314,7 +316,8 @@ def _make_manifest(artifact: ContainerArtifact, file: LockedFile, context: Conte
     path = file.origin.source.path
     config = artifact.files[1].origin  # files begin with the manifest and its config
     assert isinstance(config, Local)
-    image = DockerImage.with_config(TarFiles(context.directory / path, path), config.member, context.progress)
+    # Silent: these bytes are read a second time, progress counts them once.
+    image = DockerImage.with_config(TarFiles(context.directory / path, path), config.member, Silent())
     data = image.top().data
     found = Document(data, file.media_type).digest
     if found != file.sha256:

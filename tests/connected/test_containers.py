@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airgap.connected import containers
+from airgap.connected import archives, containers
 from airgap.connected.archives import TarFiles
 from airgap.connected.source import Context
 from airgap.errors import AirgapError, InputError, IntegrityError
@@ -136,6 +136,16 @@ def test_an_index_inside_an_index_travels_with_all(tmp_path: Path) -> None:
     artifact, _ = lock(layout_request("layout", "all"), where)
     assert len(artifact.files) == 2 + 3 + 3
     fetched(artifact, where)
+
+
+def test_endless_nesting_is_refused(tmp_path: Path) -> None:
+    layout = images.Layout(tmp_path / "layout")
+    entry = layout.manifest("linux/amd64", [b"innermost"])
+    for _ in range(6):
+        entry = layout.index([entry])
+    layout.finish(latest=entry)
+    with pytest.raises(InputError, match="nested"):
+        lock(layout_request("layout", "all"), context(tmp_path))
 
 
 # ------------------------------------------------------------------ layouts and archives
@@ -301,12 +311,45 @@ def test_a_layer_that_changed_after_the_lock_is_refused(tmp_path: Path) -> None:
         assert not where.store.holds(artifact.files[-1].sha256)
 
 
+def test_a_manifest_that_would_come_out_otherwise_is_refused(tmp_path: Path) -> None:
+    members = images.docker_members(b"one")
+    manifest = json.dumps([images.docker_entry(members, ["app:1"])]).encode()
+    images.tar_of(tmp_path / "image.tar", [*members, ("manifest.json", manifest)])
+    where = context(tmp_path)
+    artifact, _ = lock(archive_request("image.tar"), where)
+    containers.fetch(artifact, where)
+    name, config = members[0]
+    assert isinstance(config, bytes)
+    members[0] = (name, config.replace(b"0.5", b"0.6"))
+    images.tar_of(tmp_path / "image.tar", [*members, ("manifest.json", manifest)])
+    where.store.path(artifact.root).unlink()
+    with pytest.raises(IntegrityError, match="the image manifest, as locked"):
+        containers.fetch(artifact, where)
+    assert not where.store.holds(artifact.root)
+
+
+def test_a_layout_whose_manifest_was_altered_is_refused(tmp_path: Path) -> None:
+    layout = images.single(tmp_path / "layout")
+    path = layout.path / "blobs/sha256" / layout.digest
+    path.write_bytes(path.read_bytes().replace(b"   ", b" \t ", 1))
+    with pytest.raises(IntegrityError, match=layout.digest):
+        lock(layout_request("layout"), context(tmp_path))
+
+
+def test_an_archive_of_too_many_members_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
+    images.tar_of(tmp_path / "image.tar", [(str(number), b"") for number in range(3)])
+    with pytest.raises(InputError, match="more than 2 members"):
+        lock(archive_request("image.tar"), context(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
         ([], "expected a docker or OCI archive"),
         ([("repositories", b"{}")], "expected a docker or OCI archive"),
         ([("manifest.json", b"[]")], "found no; images: none"),
+        ([("manifest.json", b" " * (4 << 20) + b"[]")], "larger than"),
         ([("manifest.json", b"{}")], "expected a list of tables"),
         ([("manifest.json", b'[{"Config":"c","Layers":[]}]')], "expected a regular file 'c'"),
         ([("manifest.json", b'[{"Config":"../../etc/passwd","Layers":[]}]')], "expected a regular file"),

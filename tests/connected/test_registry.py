@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from airgap.connected import containers
 from airgap.connected.registry import Registry
@@ -130,6 +131,11 @@ def test_basic_authentication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         log_in(monkeypatch, tmp_path, running.host, "me", PASSWORD)
         artifact = pull(f"{running.host}/private:1", tmp_path / "pulled")
         assert artifact.root == layout.digest
+        monkeypatch.delenv("REGISTRY_AUTH_FILE")
+        with pytest.raises(SourceError, match=r"refused.*401") as refused:
+            containers.fetch(artifact, context(tmp_path / "logged-out"))
+        assert f"docker login {running.host}" in refused.value.remedy
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
         wrong = json.dumps({"auths": {running.host: {"auth": "bWU6d3Jvbmc="}}})
         (tmp_path / "auth.json").write_text(wrong)
         with pytest.raises(SourceError, match=r"refused.*401"):
@@ -318,6 +324,49 @@ def test_credentials_do_not_follow_a_redirect(tmp_path: Path, monkeypatch: pytes
     told = {seen.path.split("/")[1] for seen in server.seen if "authorization" in seen.headers}
     asked = {seen.path.split("/")[1] for seen in server.seen}
     assert (told, asked) == ({"v2"}, {"v2", "elsewhere"})
+
+
+def test_a_secret_is_put_on_requests_to_its_own_origin_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fault_server() as server:
+        challenge = Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        server.serve("/v2/app/manifests/1", b"{}", challenge)
+        host = f"127.0.0.1:{server.port}"
+        auth = tmp_path / "auth.json"
+        auth.write_text(json.dumps({"auths": {host: {"auth": "bWU6aHVudGVyMg=="}}}))
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(auth))
+        reference = Reference.parse(f"{host}/app:1")
+        transfer = context(tmp_path).transfer
+        source = Registry(reference, plain_http=True, transfer=transfer, environ=os.environ)
+        source.top()
+    for url, told in (
+        (server.url("/x"), True),
+        (server.other_url("/x"), False),
+        (f"https://{host}/x", False),
+        (f"http://127.0.0.1:{server.port + 1}/x", False),
+    ):
+        request = requests.Request("GET", url, auth=source.auth).prepare()
+        assert ("Authorization" in request.headers) is told, url
+
+
+@pytest.mark.parametrize("wrong", ["manifest", "layer"])
+def test_sizes_that_contradict_are_refused(tmp_path: Path, wrong: str) -> None:
+    layout = images.Layout(tmp_path / "layout")
+    config = layout.blob(images.image_config(["0" * 64] * 2), f"{images.OCI}config.v1+json")
+    layer = layout.blob(b"layer", f"{images.OCI}layer.v1.tar")
+    layers = [layer, layer | {"size": 6} if wrong == "layer" else layer]
+    manifest = {"schemaVersion": 2, "config": config, "layers": layers}
+    entry = layout.blob(json.dumps(manifest).encode(), f"{images.OCI}manifest.v1+json")
+    entry["platform"] = {"os": "linux", "architecture": "amd64"}
+    if wrong == "manifest":
+        entry["size"] = 7
+    index = layout.index([entry])
+    with fault_server() as server:
+        for path in (layout.path / "blobs/sha256").iterdir():
+            server.serve(f"/v2/app/manifests/sha256:{path.name}", path.read_bytes())
+        with pytest.raises(AirgapError, match="7 bytes" if wrong == "manifest" else "5 bytes and with 6"):
+            pull(f"127.0.0.1:{server.port}/app@{index['digest']}", tmp_path)
 
 
 def test_a_foreign_layer_comes_from_its_own_url(tmp_path: Path) -> None:
