@@ -52,6 +52,11 @@ def open_image(
         if not path.is_dir():
             raise InputError(f"{path}: expected an OCI layout directory, found none")
         files = DirectoryFiles(path, path_text)
+    elif path.exists() and not path.is_file():
+        raise InputError(
+            f"{path}: expected a docker or OCI archive, which is a regular file, found something else",
+            remedy='for an OCI layout directory write layout = "…"',
+        )
     else:
         files = TarFiles(path, path_text)
     if files.holds("oci-layout") and files.holds("index.json"):
@@ -292,7 +297,7 @@ def _entries(files: TarFiles) -> list[_Entry]:
     document = parse_json(read_small(files, "manifest.json", MAX_MANIFEST), what)
     fields = Fields(without_nulls({"images": document}))
     entries = [
-        _Entry(table.text("Config"), table.texts("RepoTags"), table.texts("Layers", default=None))
+        _Entry(table.text("Config"), table.texts("RepoTags"), table.texts("Layers"))
         for table in fields.tables("images")
     ]
     fields.raise_if_bad(what)

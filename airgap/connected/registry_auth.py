@@ -127,7 +127,7 @@ class RegistryAuth(AuthBase):
             return response
         response.raw.read(MAX_TOKEN)  # what is read whole leaves its connection to the next request
         response.close()
-        again = response.request.copy()
+        again = response.request  # not a copy: a redirect within the origin starts from its headers
         again.headers["Authorization"] = header
         answer: requests.Response = response.connection.send(again, **sending)
         answer.history.append(response)

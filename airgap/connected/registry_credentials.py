@@ -5,6 +5,7 @@ Sources: docker/cli `config.json` and the docker-credential-helpers protocol; co
 
 import base64
 import binascii
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -38,10 +39,11 @@ def find_credentials(registry: str, repository: str, environ: Mapping[str, str])
     """The first entry for `registry`, or None for anonymous access.
 
     Read in podman's order: REGISTRY_AUTH_FILE alone if set; else containers/auth.json below
-    XDG_RUNTIME_DIR and XDG_CONFIG_HOME, then config.json in DOCKER_CONFIG. Raises InputError for a
-    malformed file, HostError for a credential helper that is not installed, SourceError for one that failed.
+    XDG_RUNTIME_DIR (/run/containers/UID without one) and XDG_CONFIG_HOME, then config.json in
+    DOCKER_CONFIG. Raises InputError for a malformed file, HostError for a credential helper that
+    is not installed, SourceError for one that failed.
     """
-    for path in _auth_files(environ):
+    for path in auth_files(environ):
         if path.is_file():
             found = _from_file(path, registry, repository, environ)
             if found is not None:
@@ -49,13 +51,14 @@ def find_credentials(registry: str, repository: str, environ: Mapping[str, str])
     return None
 
 
-def _auth_files(environ: Mapping[str, str]) -> Iterator[Path]:
+def auth_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where credentials may lie, first to last (containers-auth.json(5))."""
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])
         return
     home = Path(environ.get("HOME") or "/nonexistent")
-    if environ.get("XDG_RUNTIME_DIR"):
-        yield Path(environ["XDG_RUNTIME_DIR"]) / "containers" / "auth.json"
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    yield (Path(runtime) / "containers" if runtime else Path(f"/run/containers/{os.getuid()}")) / "auth.json"
     yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers" / "auth.json"
     yield Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
 

@@ -258,6 +258,16 @@ def test_compressed_layers_of_a_docker_archive_are_proven_too(tmp_path: Path) ->
         lock(archive_request("image.tar"), where)
 
 
+def test_an_image_without_layers_is_an_image(tmp_path: Path) -> None:
+    manifest = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": None}]).encode()
+    config = images.image_config([])
+    images.tar_of(tmp_path / "image.tar", [("c.json", config), ("manifest.json", manifest)])
+    where = context(tmp_path)
+    artifact, _ = lock(archive_request("image.tar"), where)
+    assert len(artifact.files) == 2
+    fetched(artifact, where)
+
+
 def test_a_layer_that_is_not_its_diff_id_is_refused(tmp_path: Path) -> None:
     members = images.docker_members(b"one")
     members[1] = (members[1][0], images.layer_tar("file-0", b"two"))
@@ -412,6 +422,9 @@ def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.tar: cannot be read"):
         lock(archive_request("nowhere.tar"), context(tmp_path))
+    with pytest.raises(InputError, match="regular file") as refused:
+        lock(archive_request("."), context(tmp_path))
+    assert "layout =" in refused.value.remedy
     with pytest.raises(InputError, match="expected an OCI layout directory"):
         lock(layout_request("nowhere"), context(tmp_path))
 

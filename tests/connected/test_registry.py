@@ -326,6 +326,26 @@ def test_credentials_do_not_follow_a_redirect(tmp_path: Path, monkeypatch: pytes
     assert (told, asked) == ({"v2"}, {"v2", "elsewhere"})
 
 
+def test_a_redirect_within_the_registry_keeps_the_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fault_server() as server:
+        challenge = Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        server.serve("/v2/app/manifests/1", b"", challenge, always=Fault(redirect="/moved"))
+        server.serve("/moved", b"{}")
+        logged_in(monkeypatch, tmp_path, f"127.0.0.1:{server.port}").top()
+    assert ["authorization" in seen.headers for seen in server.seen] == [False, True, True]
+
+
+def logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str) -> Registry:
+    """The repository `app` of a registry that credentials are stored for."""
+    auth = tmp_path / "auth.json"
+    auth.write_text(json.dumps({"auths": {host: {"auth": "bWU6aHVudGVyMg=="}}}))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(auth))
+    reference = Reference.parse(f"{host}/app:1")
+    return Registry(reference, plain_http=True, transfer=context(tmp_path).transfer, environ=os.environ)
+
+
 def test_a_secret_is_put_on_requests_to_its_own_origin_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,12 +353,7 @@ def test_a_secret_is_put_on_requests_to_its_own_origin_only(
         challenge = Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
         server.serve("/v2/app/manifests/1", b"{}", challenge)
         host = f"127.0.0.1:{server.port}"
-        auth = tmp_path / "auth.json"
-        auth.write_text(json.dumps({"auths": {host: {"auth": "bWU6aHVudGVyMg=="}}}))
-        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(auth))
-        reference = Reference.parse(f"{host}/app:1")
-        transfer = context(tmp_path).transfer
-        source = Registry(reference, plain_http=True, transfer=transfer, environ=os.environ)
+        source = logged_in(monkeypatch, tmp_path, host)
         source.top()
     for url, told in (
         (server.url("/x"), True),

@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from airgap.connected.registry import find_mirror
 from airgap.connected.registry_auth import Challenge, parse_challenges, token_realm
-from airgap.connected.registry_credentials import Credentials, find_credentials
+from airgap.connected.registry_credentials import Credentials, auth_files, find_credentials
 from airgap.errors import HostError, InputError, SourceError
 
 
@@ -90,7 +91,19 @@ def write(path: Path, document: object) -> None:
 
 
 def look(tmp_path: Path, registry: str, repository: str = "a/b", **environ: str) -> Credentials | None:
-    return find_credentials(registry, repository, {"HOME": str(tmp_path), **environ})
+    nowhere = str(tmp_path / "nowhere")
+    return find_credentials(
+        registry, repository, {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": nowhere, **environ}
+    )
+
+
+def test_a_login_without_a_session_is_looked_for_where_podman_leaves_it() -> None:
+    files = [str(path) for path in auth_files({"HOME": "/h"})]
+    assert files == [
+        f"/run/containers/{os.getuid()}/auth.json",
+        "/h/.config/containers/auth.json",
+        "/h/.docker/config.json",
+    ]
 
 
 def test_without_any_file_access_is_anonymous(tmp_path: Path) -> None:
