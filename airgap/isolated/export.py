@@ -24,24 +24,26 @@ class Exported:
 
 
 def find_image(site: Site, name: str, platform: str | None = None) -> TarImage:
-    """The installed container artifact `name`; `platform` chooses what docker's side of the tar names.
+    """The installed container artifact `name`.
 
-    Raises InputError naming the containers that are installed, or the platforms that travelled.
+    `platform` is what docker's side of the tar names: of several, the target's unless another is asked
+    for. Raises InputError naming the containers that are installed, or the platforms that travelled.
     """
     containers = {
-        bundled.artifact.name: bundled.artifact
-        for bundle in site.record().bundles
-        for bundled in load_member(site, bundle).artifacts
+        bundled.artifact.name: (bundled.artifact, str(member.lock.target.platform))
+        for member in (load_member(site, bundle) for bundle in site.record().bundles)
+        for bundled in member.artifacts
         if isinstance(bundled.artifact, ContainerArtifact)
     }
-    found = containers.get(name)
-    if found is None:
+    if name not in containers:
         there = ", ".join(sorted(containers)) or "none"
         raise InputError(f"{site.root} holds no container {name!r}; its containers: {there}")
+    found, target = containers[name]
     if platform is not None and platform not in found.platforms:
         raise InputError(f"{name}: no image for {platform}; installed: {', '.join(found.platforms)}")
+    usual = target if target in found.platforms else found.platforms[0]
     reference = Reference.parse(found.image).tagged if found.image else ""
-    return TarImage(reference, found.root, Platform.parse(platform or found.platforms[0]))
+    return TarImage(reference, found.root, Platform.parse(platform or usual))
 
 
 def export(site: Site, image: TarImage, output: Path, progress: Progress) -> Exported:

@@ -20,7 +20,7 @@ from airgap.isolated.environment import render_environment
 from airgap.isolated.record import InstalledBundle
 from airgap.isolated.site import DIRECTORY_MODE, Site
 from airgap.layout import INDEX_FILE, BundledArtifact, read_layout
-from airgap.lock import parse_lock
+from airgap.lock import Lock, parse_lock
 from airgap.model import BundlePath, Kind, ModelArtifact, Sha256, path_collisions
 from airgap.store import FILE_MODE, fsync_directory, host_errors
 
@@ -47,10 +47,11 @@ PLACE: Mapping[Kind, Callable[[BundledArtifact], Iterable[Entry]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One bundle of a generation: its record, the verified bytes of its index.json, its artifacts."""
+    """One bundle of a generation, as its verified documents describe it; `index` is index.json."""
 
     bundle: InstalledBundle
     index: bytes
+    lock: Lock
     artifacts: tuple[BundledArtifact, ...]
 
 
@@ -62,7 +63,7 @@ def load_member(site: Site, bundle: InstalledBundle) -> Member:
 
     index = read(bundle.index)
     lock = parse_lock(read(bundle.lock), f"the lock of {bundle}")
-    return Member(bundle, index, read_layout(index, lock, read))
+    return Member(bundle, index, lock, read_layout(index, lock, read))
 
 
 def unite(site: Path, members: Sequence[Member]) -> tuple[Entry, ...]:

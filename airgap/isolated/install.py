@@ -74,7 +74,7 @@ def _judge(
     before = site.record()
     bundle = describe_bundle(signed, contents)
     require_newer(before, bundle)
-    member = Member(bundle, contents.index, contents.artifacts)
+    member = Member(bundle, contents.index, contents.lock, contents.artifacts)
     entries = unite(site.root, _members(site, before, member))
     return signed, contents, make_plan(site, before, bundle, signed.statement, entries)
 

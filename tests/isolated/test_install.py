@@ -236,6 +236,31 @@ def test_every_damaged_blob_is_named_and_none_is_kept(
     assert problems(site) == []
 
 
+def test_media_that_fail_midway_are_named_and_a_rerun_reads_only_the_rest(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {f"part-{n}.bin": bytes([n]) * (5000 - n) for n in range(6)}
+    bundle = bundles.write_bundle(tmp_path / "b", [bundles.model("tiny", weights)])
+    last = bundles.model("tiny", weights).artifact.files[-1]
+    read = os.readv
+
+    def failing(descriptor: int, buffers: list[memoryview]) -> int:
+        if os.fstat(descriptor).st_size == last.size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(descriptor, buffers)
+
+    with monkeypatch.context() as pulled_out:
+        pulled_out.setattr(os, "readv", failing)
+        assert installing(bundle, site) == 9
+    said = capsys.readouterr().err
+    assert f"{bundle}/blobs/sha256/{last.sha256}: cannot be read: Input/output error" in said
+    assert snapshot(site) is None
+    assert installing(bundle, site, "--json") == 0
+    (document,) = json.loads(capsys.readouterr().out)["bundles"]
+    assert document["missing"]["blobs"] < len(weights)
+    assert problems(site) == []
+
+
 def test_what_was_not_signed_is_refused_before_anything_is_copied(site: Path, tmp_path: Path) -> None:
     bundle = notes(tmp_path / "b", b"one")
     (bundle / "extra").mkdir()
@@ -279,7 +304,7 @@ def test_paths_that_are_not_utf8_work(tmp_path: Path) -> None:
     assert installing(bundle, site) == 0
     assert installing(bundle, site, "--json") == 0
     assert current_text(site) == b"one"
-    show = ["bash", "-c", '. "$0/current/env.sh"; printf %s "$HF_HOME"', site]
+    show = ["bash", "-c", '. "$0/current/env.sh"; printf %s "$HF_HOME"', str(site)]
     env = subprocess.run(show, capture_output=True, check=True)
     assert env.stdout == os.fsencode(site / "current")
 

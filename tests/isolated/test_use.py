@@ -15,6 +15,7 @@ from airgap.cli import run
 from airgap.isolated.environment import render_environment
 from airgap.model import ContainerArtifact
 from tests import bundles
+from tests.isolated.sites import snapshot
 from tests.services import need
 
 UV = Path(sys.executable).with_name("uv")
@@ -149,9 +150,11 @@ def test_the_hub_client_finds_the_model_by_its_repository(site: Path) -> None:
         "print(h.snapshot_download('example/tiny'))"
     )
     env = offline(HF_HOME=str(site / "current"), HF_HUB_OFFLINE="1")
-    config, snapshot = call(sys.executable, "-c", code, env=env).splitlines()
+    before = snapshot(site)
+    config, found = call(sys.executable, "-c", code, env=env).splitlines()
     assert config == '{"model_type": "bert"}'
-    assert (Path(snapshot) / "sub" / "model.safetensors").read_bytes() == SAFETENSORS
+    assert (Path(found) / "sub" / "model.safetensors").read_bytes() == SAFETENSORS
+    assert snapshot(site) == before
 
 
 def test_the_catalogue_holds_plain_files(site: Path) -> None:
