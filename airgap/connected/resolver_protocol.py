@@ -36,6 +36,8 @@ class Question:
     markers: Mapping[str, str] | None = None
     pins: Mapping[str, str] | None = None
     cache: str = ""
+    directory: str | None = None
+    """What relative paths inside requirements begin at: the manifest's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def ask(question: Question) -> Answer:
         input=json.dumps(asdict(question)).encode(),
         capture_output=True,
         check=False,
+        cwd=question.directory,
         env=os.environ | {"PYTHONUTF8": "1"},
     )
     if child.returncode != 0:

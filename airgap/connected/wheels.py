@@ -164,6 +164,7 @@ def _question(request: WheelsRequest, previous: WheelsArtifact | None, context: 
         markers=marker_environment(context.target),
         pins={package.name: package.version for package in previous.packages} if previous else {},
         cache=str((context.store.root / "pip").absolute()),
+        directory=str(context.directory.absolute()),
     )
 
 

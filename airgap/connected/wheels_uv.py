@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
 from airgap.connected.index import strip_logins
 from airgap.connected.resolver_protocol import Answer, Question
 from airgap.errors import InputError
 from airgap.model import Finding, Severity, Target
-from airgap.tags import machine, normalized_name
+from airgap.tags import WheelName, machine, normalized_name
 
 
 def find_uv() -> str | None:
@@ -53,6 +54,7 @@ def cross_check(name: str, question: Question, answer: Answer, target: Target) -
             capture_output=True,
             text=True,
             check=False,
+            cwd=question.directory,
             env=_environment(question, answer),
         )
         if done.returncode != 0:
@@ -123,10 +125,14 @@ def _pins(text: str) -> dict[str, tuple[str, frozenset[str]]]:
     """Package -> its version and the sha256 of its files, from a requirements file of uv's."""
     pins = {}
     for entry in re.sub(r"\\\n", " ", text).splitlines():
-        match = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(?:===?\s*([^\s;]+)|@\s*\S+)", entry)
-        if match:
-            digests = frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", entry))
-            pins[normalized_name(match[1])] = (match[2] or "", digests)
+        digests = frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", entry))
+        pin = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(?:===?\s*([^\s;]+)|@)", entry)
+        path = re.match(r"(?:\S*/)?([^/\s]+\.whl)(?:\s|$)", entry)
+        if pin:
+            pins[normalized_name(pin[1])] = (pin[2] or "", digests)
+        elif path:
+            wheel = WheelName.parse(unquote(path[1]))
+            pins[normalized_name(wheel.name)] = (wheel.version, digests)
     return pins
 
 

@@ -288,6 +288,16 @@ def test_local_wheels_are_locked_by_path_and_watched(index: Index, tmp_path: Pat
     assert again.files[0].sha256 == hashlib.sha256(changed).hexdigest()
 
 
+def test_a_path_in_requirements_begins_at_the_manifest(index: Index, tmp_path: Path) -> None:
+    file, data = make_wheel("ours", "1.0")
+    (tmp_path / file).write_bytes(data)
+    resolved = wheels.resolve(request_for(f"./{file}", index_url=index.url), None, context_at(tmp_path))
+    assert isinstance(resolved.artifact, WheelsArtifact)
+    assert resolved.artifact.files[0].origin == Local(file)
+    assert str(tmp_path) not in repr(resolved.artifact)
+    assert resolved.findings == ()
+
+
 def test_find_links_that_do_not_exist_are_an_error(index: Index, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         wheels.resolve(
