@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 
 from airgap.connected import archives, containers
 from airgap.connected.archives import TarFiles
+from airgap.connected.local_images import DockerImage
 from airgap.connected.source import Context
 from airgap.errors import AirgapError, InputError, IntegrityError
+from airgap.image_tar import TarImage, write_image_tar
 from airgap.model import ContainerArtifact, Local, Made, Severity, Sha256
+from airgap.oci import ImageManifest, parse_image
 from tests import images
 from tests.connected.containing import (
     archive_request,
@@ -439,6 +443,26 @@ def test_a_layout_whose_blobs_are_missing_or_links(tmp_path: Path) -> None:
     layer.symlink_to(tmp_path / "moved")
     with pytest.raises(InputError, match="found none"):
         lock(layout_request("layout"), context(tmp_path))
+
+
+@settings(max_examples=25, deadline=None)
+@given(contents=st.lists(st.binary(max_size=1500), min_size=1, max_size=4), compressed=st.booleans())
+def test_an_exported_tar_comes_back_as_the_same_image(contents: list[bytes], compressed: bool) -> None:
+    with tempfile.TemporaryDirectory() as text:
+        home = Path(text)
+        layout = images.single(home / "layout", *contents, compression="gzip" if compressed else "")
+        where = context(home)
+        artifact, _ = lock(layout_request("layout"), where)
+        containers.fetch(artifact, where)
+        with open(home / "image.tar", "wb") as out:
+            write_image_tar(out, TarImage("r.example/a:1", artifact.root, where.target.platform), where.store)
+        again, _ = lock(archive_request("image.tar:r.example/a:1"), where)
+        assert (again.root, again.image) == (layout.digest, "r.example/a:1")
+        docker = DockerImage.named(TarFiles(home / "image.tar", "image.tar"), "", where.progress)
+        derived = parse_image(docker.top().data, "derived")
+    assert isinstance(derived, ImageManifest)
+    files = list(dict.fromkeys([derived.config.digest, *(layer.digest for layer in derived.layers)]))
+    assert files == [file.sha256 for file in artifact.files[1:]]
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,7 +16,7 @@ from airgap.connected import containers
 from airgap.connected.registry import Registry
 from airgap.errors import AirgapError, InputError, IntegrityError, SourceError
 from airgap.model import ContainerArtifact, Remote
-from airgap.oci import Reference
+from airgap.oci import DOCKER_INDEX, DOCKER_MANIFEST, Reference
 from tests import images
 from tests.connected.containing import bare_environment, context, image_request, lock, write_layout
 from tests.servers.faults import Fault, fault_server
@@ -93,6 +93,17 @@ def test_a_docker_schema_2_image_keeps_its_manifest(plain: RunningRegistry, tmp_
     artifact = pull(f"{plain.host}/schema2:1", tmp_path)
     assert json.loads(upstream)["mediaType"] == artifact.files[0].media_type
     assert (artifact.root, artifact.platforms) == (images.sha256(upstream), ("linux/amd64",))
+
+
+def test_a_docker_manifest_list_is_an_index(plain: RunningRegistry, tmp_path: Path) -> None:
+    layout = images.multi(tmp_path / "layout", "linux/amd64", "linux/arm64")
+    skopeo(
+        "copy", "--all", "--format", "v2s2", "--dest-tls-verify=false",
+        f"oci:{layout.path}:latest", f"docker://{plain.host}/list:1",
+    )  # fmt: skip
+    artifact = pull(f"{plain.host}/list:1", tmp_path)
+    assert [file.media_type for file in artifact.files[:2]] == [DOCKER_INDEX, DOCKER_MANIFEST]
+    assert (artifact.platforms, artifact.left_out) == (("linux/amd64",), ("linux/arm64",))
 
 
 def test_the_lock_names_no_credentials_and_a_second_lock_asks_nothing(
