@@ -1,7 +1,7 @@
 """Holders' key files on disk: read where only their owner can, written once and never over another.
 
-A passphrase comes from a file (AIRGAP_PASSPHRASE_FILE), an inherited descriptor (--passphrase-fd) or a
-prompt, never from argv or the environment itself, which other processes can read.
+A passphrase, and the PIN of a token, comes from a file (AIRGAP_PASSPHRASE_FILE), an inherited descriptor
+(--passphrase-fd) or a prompt, never from argv or the environment itself, which other processes can read.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airgap.errors import InputError, TrustError
 from airgap.store import host_errors
-from airgap.trust.keys import Holder, HolderSecret
+from airgap.trust.keys import Holder, HolderSecret, Signer
 from airgap.trust.pem import (
     MAX_KEY_FILE,
     needs_passphrase,
@@ -21,6 +21,7 @@ from airgap.trust.pem import (
     render_holder,
     render_secret,
 )
+from airgap.trust.token import TokenSecret
 
 PASSPHRASE_FILE = "AIRGAP_PASSPHRASE_FILE"  # noqa: S105 (a variable's name)
 
@@ -32,20 +33,35 @@ Ask = Callable[[str], str]
 
 
 class PassphraseSource:
-    """Gives the passphrase of one key file after the other.
+    """Gives the passphrase of one key file after the other, and behind it the PIN where one is needed.
 
-    A file or descriptor holds one line for all keys, or one line for each encrypted key in the order
-    in which the keys are named. `ask` is used when there is neither.
+    A file or descriptor holds one line for all keys, or one line for each passphrase and each PIN in the
+    order in which the keys are named. `ask` is used when there is neither; `ask_pin` where a PIN is
+    to be asked for in another way.
     """
 
-    def __init__(self, ask: Ask, *, fd: int | None = None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        *,
+        ask_pin: Ask | None = None,
+        fd: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._ask = ask
+        self._ask_pin = ask_pin or ask
         self._lines: Iterator[bytes] | None = None
+        self._one_for_all = False
+        self._served = 0
         file = (environ or {}).get(PASSPHRASE_FILE, "")
         if fd is not None:
-            self._lines = _in_turn(_read_lines(fd, f"descriptor {fd}"))
+            self._take(_read_lines(fd, f"descriptor {fd}"))
         elif file:
-            self._lines = _in_turn(_read_lines(file, f"{PASSPHRASE_FILE}={file}"))
+            self._take(_read_lines(file, f"{PASSPHRASE_FILE}={file}"))
+
+    def _take(self, lines: list[bytes]) -> None:
+        self._one_for_all = len(lines) == 1
+        self._lines = repeat(lines[0]) if self._one_for_all else iter(lines)
 
     def next(self, question: str) -> bytes:
         """Raises TrustError when there is no further line, or it is empty."""
@@ -57,14 +73,43 @@ class PassphraseSource:
                 f"{question}: none was given",
                 remedy="write one line for all keys, or one for each encrypted key in the order of --key",
             )
+        self._served += 1
         return passphrase
 
+    def next_pin(self, question: str) -> str:
+        """The PIN of a token. Raises TrustError as `next`, and when the one line given has served already.
 
-def load_secret(path: Path, passphrases: PassphraseSource) -> HolderSecret:
-    """The private keys in a `.key` file.
+        A passphrase tried as a PIN would tell it to the token, and cost one of few tries.
+        """
+        if self._lines is None:
+            return self._ask_pin(question)
+        if self._one_for_all and self._served:
+            raise TrustError(
+                f"{question}: expected a line of its own, found one line for all",
+                remedy="write one line for each passphrase and each PIN, in the order of --key",
+            )
+        try:
+            return self.next(question).decode()
+        except UnicodeDecodeError:
+            raise TrustError(f"{question}: the line given is not UTF-8") from None
 
-    Raises InputError when it is not one, TrustError when others may read it or the passphrase is wrong.
+
+def load_secret(path: Path, passphrases: PassphraseSource) -> Signer:
+    """Whoever signs with a `.key` file: the private keys in it, or one of them in the token it names.
+
+    Raises InputError when it is not one, TrustError when others may read it or the passphrase is wrong;
+    for a token also what `airgap.pkcs11.open_signer` raises.
     """
+    secret = read_secret(path, passphrases)
+    if isinstance(secret, HolderSecret):
+        return secret
+    from airgap.pkcs11 import open_signer  # noqa: PLC0415 - needs a package that only such keys need
+
+    return open_signer(secret, passphrases.next_pin, str(path))
+
+
+def read_secret(path: Path, passphrases: PassphraseSource) -> HolderSecret | TokenSecret:
+    """What is in a `.key` file, without a look at the token it may name. Raises as `load_secret`."""
     data = _read_key_file(path, private=True)
     passphrase = None
     if needs_passphrase(data, str(path)):
@@ -77,12 +122,8 @@ def load_holder(path: Path) -> Holder:
     return parse_holder(_read_key_file(path, private=False), str(path))
 
 
-def write_holder(secret: HolderSecret, directory: Path, passphrase: bytes | None) -> tuple[Path, Path]:
-    """Write `<name>.key` (mode 0600) and `<name>.pub`, both new; returns their paths in that order.
-
-    Raises InputError when either exists, HostError when they cannot be written.
-    """
-    name = secret.holder.name
+def new_key_paths(name: str, directory: Path) -> tuple[Path, Path]:
+    """Where the `.key` and the `.pub` file of a new holder go. Raises InputError when either exists."""
     key, pub = directory / f"{name}.key", directory / f"{name}.pub"
     for path in (key, pub):
         if os.path.lexists(path):
@@ -90,12 +131,37 @@ def write_holder(secret: HolderSecret, directory: Path, passphrase: bytes | None
                 f"{path} exists already",
                 remedy="a key that signed something is never overwritten: choose another name or directory",
             )
+    return key, pub
+
+
+def write_holder(
+    secret: HolderSecret | TokenSecret, directory: Path, passphrase: bytes | None
+) -> tuple[Path, Path]:
+    """Write `<name>.key` (mode 0600) and `<name>.pub`, both new; returns their paths in that order.
+
+    Raises InputError when either exists, HostError when they cannot be written.
+    """
+    key, pub = new_key_paths(secret.holder.name, directory)
     private, public = render_secret(secret, passphrase), render_holder(secret.holder)
     with host_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         _write_new(key, private, 0o600)
         _write_new(pub, public, 0o644)
     return key, pub
+
+
+def write_public(holder: Holder, path: Path) -> None:
+    """Write a `.pub` file, new or just as it is there already. Raises InputError, HostError."""
+    data = render_holder(holder)
+    if os.path.lexists(path):
+        if _read_key_file(path, private=False) == data:
+            return
+        raise InputError(
+            f"{path} exists already, with other content",
+            remedy="move it away, or name another file with --out",
+        )
+    with host_errors(path):
+        _write_new(path, data, 0o644)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
@@ -123,10 +189,6 @@ def _read_key_file(path: Path, *, private: bool) -> bytes:
             remedy=f"chmod 600 {path}; if others could have read it, make new keys",
         )
     return data
-
-
-def _in_turn(lines: list[bytes]) -> Iterator[bytes]:
-    return repeat(lines[0]) if len(lines) == 1 else iter(lines)
 
 
 def _read_lines(source: int | str, what: str) -> list[bytes]:

@@ -28,7 +28,7 @@ LEVELS = [
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar"},
     {"trust", "layout", "readers"},
-    {"verify", "pinned", "keyfiles"},
+    {"verify", "pinned", "pkcs11", "keyfiles"},
     {"isolated", "connected", "readiness", "audit"},
     {"cli", "__main__"},
 ]

@@ -19,14 +19,14 @@ def passphrase_option(command: Command) -> Command:
         "--passphrase-fd",
         type=click.IntRange(min=0),
         metavar="N",
-        help=f"Read passphrases from file descriptor N. Else {PASSPHRASE_FILE}, else the prompt.",
+        help=f"Read passphrases and PINs from file descriptor N. Else {PASSPHRASE_FILE}, else the prompt.",
     )(command)
 
 
 def passphrases(fd: int | None, *, confirm: bool = False) -> PassphraseSource:
     """The source for this run; `confirm` asks twice, for a passphrase that is being chosen."""
 
-    def ask(question: str) -> str:
+    def ask(question: str, *, confirm: bool = confirm) -> str:
         if not sys.stdin.isatty():
             raise TrustError(
                 f"{question}: there is no terminal to ask on",
@@ -35,4 +35,7 @@ def passphrases(fd: int | None, *, confirm: bool = False) -> PassphraseSource:
         answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
         return answer
 
-    return PassphraseSource(ask, fd=fd, environ=os.environ)
+    def ask_pin(question: str) -> str:
+        return ask(question, confirm=False)
+
+    return PassphraseSource(ask, ask_pin=ask_pin, fd=fd, environ=os.environ)

@@ -10,7 +10,7 @@ from airgap.decode import read_capped
 from airgap.errors import TrustError
 from airgap.keyfiles import PassphraseSource, load_secret
 from airgap.trust.decide import Surveyed
-from airgap.trust.keys import HolderSecret
+from airgap.trust.keys import Signer
 from airgap.trust.root import MAX_ROOT, Root, load_pinned
 
 
@@ -19,12 +19,12 @@ def read_root(path: Path) -> Root:
     return load_pinned(read_capped(path, max_bytes=MAX_ROOT), str(path))
 
 
-def load_signers(paths: Sequence[Path], root: Root, source: PassphraseSource) -> list[HolderSecret]:
+def load_signers(paths: Sequence[Path], root: Root, source: PassphraseSource) -> list[Signer]:
     """The keys' secrets. Raises TrustError for a key whose holder may not sign bundles under this root."""
     return [_release_signer(path, root, source) for path in paths]
 
 
-def _release_signer(path: Path, root: Root, source: PassphraseSource) -> HolderSecret:
+def _release_signer(path: Path, root: Root, source: PassphraseSource) -> Signer:
     secret = load_secret(path, source)
     if secret.holder not in root.holders_of(root.release):
         raise TrustError(

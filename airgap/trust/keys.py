@@ -103,14 +103,19 @@ class Holder:
     mldsa87: PublicKey
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(NAME_PATTERN, self.name) or len(self.name) > 64:
-            raise InputError(f"expected a holder's name such as alice, found {self.name[:80]!r}")
+        require_name(self.name)
         if (self.p384.algorithm, self.mldsa87.algorithm) != (Algorithm.P384, Algorithm.MLDSA87):
             raise InputError(f"the holder {self.name} needs one key of each algorithm")
 
     @property
     def keyids(self) -> tuple[str, str]:
         return self.p384.keyid, self.mldsa87.keyid
+
+
+def require_name(name: str) -> None:
+    """Raise InputError for a holder's name that is none."""
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > 64:
+        raise InputError(f"expected a holder's name such as alice, found {name[:80]!r}")
 
 
 class Signer(Protocol):
