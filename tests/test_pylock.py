@@ -69,7 +69,7 @@ def test_any_text_survives(text: str) -> None:
 
 def install_with(directory: Path, target: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     lock = str(next(directory.glob("pylock.*.toml")))
-    arguments = [*command, "--target", str(target), "-r", lock]
+    arguments = [*command, "--target", str(target), *([] if "sync" in command else ["-r"]), lock]
     return subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=target.parent)
 
 
@@ -86,7 +86,10 @@ UV = [
 ]
 
 
-@pytest.mark.parametrize("command", [PIP, UV], ids=["pip", "uv"])
+UV_SYNC = [*UV[:3], "sync", *UV[4:]]
+
+
+@pytest.mark.parametrize("command", [PIP, UV, UV_SYNC], ids=["pip", "uv", "uv sync"])
 def test_pip_and_uv_install_from_it_offline(directory: Path, tmp_path: Path, command: list[str]) -> None:
     target = tmp_path / "installed"
     done = install_with(directory, target, command)

@@ -107,10 +107,8 @@ class Evidence:
         sources.fetch_response = fetch_response  # type: ignore[method-assign]
 
     def _index_of(self, location: Link) -> str:
-        for url in self._finder.index_urls:
-            if location.url.startswith(url.rstrip("/") + "/"):
-                return public_url(url)
-        return ""
+        parent = location.url.rstrip("/").rpartition("/")[0]
+        return next((public_url(url) for url in self._finder.index_urls if url.rstrip("/") == parent), "")
 
     def _judge_failure(self, location: Link, index: str) -> None:
         reason = self._failure

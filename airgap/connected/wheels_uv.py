@@ -117,7 +117,7 @@ def _environment(question: Question, answer: Answer) -> dict[str, str]:
     if question.extra_index_urls:
         environment["UV_INDEX"] = " ".join(question.extra_index_urls)
     if answer.cert:
-        environment.setdefault("SSL_CERT_FILE", answer.cert)
+        environment["SSL_CERT_FILE"] = answer.cert
     return environment
 
 

@@ -95,6 +95,17 @@ def test_each_package_is_bound_to_its_index(public: Index, private: Index, tmp_p
     assert "s3cr" not in written(resolved.artifact)
 
 
+def test_an_index_below_another_is_told_apart(tmp_path: Path) -> None:
+    with Index() as index:
+        index.add(*make_wheel("one", "1.0"))
+        outer = index.url.removesuffix("/simple")
+        request = request_for("one", index_url=outer, extra_index_urls=(index.url,))
+        resolved = wheels.resolve(request, None, context_at(tmp_path))
+    assert isinstance(resolved.artifact, WheelsArtifact)
+    assert resolved.artifact.packages[0].index == index.url
+    assert resolved.findings == ()
+
+
 def test_a_name_on_two_indexes_is_a_finding(public: Index, tmp_path: Path) -> None:
     with Index() as other:
         other.add(*make_wheel("two", "9.0"))
