@@ -28,6 +28,7 @@ from airgap.layout import (
     VERIFY_DIRECTORY,
     BundledArtifact,
     blob_path,
+    digest_of,
     read_layout,
 )
 from airgap.lock import Lock, parse_lock
@@ -283,6 +284,13 @@ def changed(path: str, stated: StatedBlob, size: int, found: str) -> Finding:
     return _finding("integrity-changed", path, "its bytes are not what was signed", evidence, RECOPY)
 
 
+def misnamed(path: str, found: str) -> Finding:
+    """The finding for signed bytes whose sha256 is not the name they were signed under."""
+    message = "its bytes are signed, and its name is not their sha256"
+    remedy = "the signers' software is at fault or they deceive: tell them, and do not install it"
+    return _finding("layout-disagrees", path, message, f"found sha256 {found}", remedy)
+
+
 def unreadable(path: str, error: IntegrityError) -> Finding:
     """The finding for a file that is missing or not a regular file by the time it is read."""
     code = "integrity-missing" if isinstance(error, MissingFileError) else "integrity-type"
@@ -324,6 +332,8 @@ def _read_document(media: Media, statement: Statement, digest: Sha256) -> bytes:
         raise ChangedError(error.message, remedy=RECOPY) from None
     if _sha384(data) != stated.sha384:
         raise ChangedError(f"{path}: its bytes are not what was signed", remedy=RECOPY)
+    if digest_of(data) != digest:
+        raise IntegrityError(f"{path}: its bytes are signed, and its name is not their sha256")
     return data
 
 

@@ -1,4 +1,8 @@
-"""Blobs from media into a site: each byte read once, hashed on the way, named only when it is durable."""
+"""Blobs from media into a site: each byte read once, hashed on the way, named only when it is durable.
+
+The signed sha384 decides. The sha256 is checked too, at little cost: later bundles take a blob that is
+here by its name, so no name may ever be wrong, not even in a statement that was signed.
+"""
 
 import hashlib
 import os
@@ -15,7 +19,7 @@ from airgap.model import Finding, Sha256
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors
 from airgap.trust.statement import StatedBlob
-from airgap.verify import changed, unreadable
+from airgap.verify import changed, misnamed, unreadable
 from airgap.workers import spread
 
 JOBS = 2
@@ -63,7 +67,7 @@ class _Copier:
     def copy(self, blob: tuple[Sha256, StatedBlob], stop: threading.Event) -> Finding | None:
         digest, stated = blob
         path, temporary = blob_path(digest), self.staging / digest
-        hasher = hashlib.sha384()
+        sha256, sha384 = hashlib.sha256(), hashlib.sha384()
         buffer = memoryview(bytearray(min(CHUNK, stated.size + 1)))
         size = 0
         try:
@@ -77,12 +81,16 @@ class _Copier:
                     if stop.is_set():
                         return None
                     size += count
-                    hasher.update(buffer[:count])
+                    sha256.update(buffer[:count])
+                    sha384.update(buffer[:count])
                     _write_all(out.fileno(), buffer[:count])
                     self.progress.advance(count)
-                if (size, hasher.hexdigest()) != (stated.size, stated.sha384):
+                if (size, sha384.hexdigest()) != (stated.size, stated.sha384):
                     temporary.unlink()
-                    return changed(path, stated, size, hasher.hexdigest())
+                    return changed(path, stated, size, sha384.hexdigest())
+                if sha256.hexdigest() != digest:
+                    temporary.unlink()
+                    return misnamed(path, sha256.hexdigest())
                 _publish(out.fileno(), temporary, self.site.store.path(digest))
         except IntegrityError as error:
             return unreadable(path, error)

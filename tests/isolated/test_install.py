@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -236,6 +237,18 @@ def test_every_damaged_blob_is_named_and_none_is_kept(
     assert problems(site) == []
 
 
+def test_signed_bytes_under_a_wrong_name_are_not_kept(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a later, honest bundle would take them for what their name says."""
+    content = bundles.file("notes", b"honest text")
+    (digest,) = content.blobs
+    lying = bundles.Content(content.artifact, {digest: b"other bytes"})
+    assert installing(bundles.write_bundle(tmp_path / "b", [lying]), site) == 6
+    assert "its name is not their sha256" in capsys.readouterr().err
+    assert digest not in os.listdir(site / "blobs" / "sha256")
+
+
 def test_media_that_fail_midway_are_named_and_a_rerun_reads_only_the_rest(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,6 +290,21 @@ def test_a_second_installer_is_told_who_holds_the_site(
     assert f"process {os.getpid()} on" in (said := capsys.readouterr().err)
     assert "airgap install /media/first" in said
     assert installing(bundle, site) == 0
+
+
+def test_two_installers_at_once_leave_one_whole_site(site: Path, tmp_path: Path) -> None:
+    made = [
+        bundles.write_bundle(tmp_path / name, [bundles.file(name, name.encode() * 200_000)], name=name)
+        for name in ("one", "two")
+    ]
+    commands = [[sys.executable, "-m", "airgap", "install", str(b), "--site", str(site)] for b in made]
+    running = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for c in commands]
+    codes = [process.wait() for process in running]
+    assert 0 in codes
+    assert set(codes) <= {0, 9}
+    assert [installing(bundle, site) for bundle in made] == [0, 0]
+    assert sorted(os.listdir(site / "current" / "files")) == ["one", "two"]
+    assert problems(site) == []
 
 
 # ------------------------------------------------------------------ hosts
