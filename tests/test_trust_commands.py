@@ -4,7 +4,9 @@ import io
 import json
 import os
 import pty
+import re
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from airgap.keyfiles import PassphraseSource, load_holder, load_secret
 from airgap.pinned import pin, trusted_root
 from airgap.trust import pbes2
 from airgap.trust.root import fingerprint, render
+from tests.services import need
 
 from .trust.people import root_of, sealed_root
 
@@ -60,6 +63,28 @@ def test_the_whole_session(keys: Path, tmp_path: Path, capsys: pytest.CaptureFix
     pinned = trusted_root(site, None, None)
     assert fingerprint(render(pinned)) == spoken
     assert trusted_root(None, root, spoken) == trusted_root(site, root, spoken) == pinned
+
+
+def test_coreutils_compute_the_fingerprint_as_the_page_shows(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("sed", "base64", "sha384sum")
+    page = (Path(__file__).parents[1] / "docs/trust.md").read_text()
+    [command] = [line for line in page.splitlines() if line.startswith("sed ")]
+    init(keys, tmp_path, "alice")
+    shown = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True, text=True)
+    found = document(capsys, "trust", "fingerprint", tmp_path / "1.root.json")["fingerprint"]
+    assert shown.stdout.strip() == found.replace(" ", "")
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs/trust.md").read_text()
+    source = "".join(path.read_text() for path in (root / "tests/trust").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert len(named) > 5
+    assert [name for name in named if f"def {name}(" not in source] == []
+    assert all((root / path).is_file() for path in re.findall(r"`(tests/\S+\.py)`", page))
 
 
 def test_a_root_that_lacks_holders_is_written_and_signed_later(
