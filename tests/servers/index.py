@@ -58,7 +58,7 @@ def make_wheel(
 
 
 def make_sdist(name: str, version: str, *, extension: bool = False) -> tuple[str, bytes]:
-    """An sdist whose own build backend needs nothing but the standard library.
+    """An sdist whose own build backend needs nothing but the standard library, and writes the time down.
 
     With `extension` its wheel is for one platform, as that of a compiled package is.
     """
@@ -83,16 +83,16 @@ import os, time, zipfile
 
 def build_wheel(directory, config_settings=None, metadata_directory=None):
     file = "{stem}-{tag}.whl"
-    when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))[:6]
+    built = os.environ.get("SOURCE_DATE_EPOCH") or str(time.time_ns())
     members = {{
-        "{name}/__init__.py": "",
+        "{name}/__init__.py": "BUILT = " + built,
         "{stem}.dist-info/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
         "{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: {tag}\\n",
         "{stem}.dist-info/RECORD": "",
     }}
     with zipfile.ZipFile(os.path.join(directory, file), "w") as archive:
         for path, text in members.items():
-            archive.writestr(zipfile.ZipInfo(path, when), text)
+            archive.writestr(zipfile.ZipInfo(path), text)
     return file
 """
 
