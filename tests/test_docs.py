@@ -366,3 +366,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert found.exists(), target
         if anchor:
             assert anchor in {slug(h) for h in re.findall(r"^#+ (.*)$", found.read_text(), re.M)}, target
+
+
+def test_the_index_of_decisions_names_each_as_it_names_itself() -> None:
+    rows = re.findall(
+        r"^\| \[([0-9]{4})\]\((.*?)\) \| (.*?) \|$", (DOCS / "adr" / "README.md").read_text(), re.M
+    )
+    listed = [f"# {int(number)}. {title}" for number, _, title in rows]
+    written = [path for path in sorted((DOCS / "adr").glob("*.md")) if path.name != "README.md"]
+    assert [name for _, name, _ in rows] == [path.name for path in written]
+    assert listed == [path.read_text().splitlines()[0] for path in written]
