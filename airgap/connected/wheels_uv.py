@@ -116,8 +116,9 @@ def _environment(question: Question, answer: Answer) -> dict[str, str]:
     environment |= {"UV_DEFAULT_INDEX": answer.index_url, "UV_PYTHON_DOWNLOADS": "never"}
     if question.extra_index_urls:
         environment["UV_INDEX"] = " ".join(question.extra_index_urls)
-    if answer.cert:
-        environment["SSL_CERT_FILE"] = answer.cert
+    bundle = answer.cert or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle:
+        environment["SSL_CERT_FILE"] = bundle
     return environment
 
 
