@@ -114,6 +114,18 @@ def test_sign_refuses_a_bundle_that_is_not_what_it_states(stage: Stage, bundle: 
     ).read_bytes()
 
 
+def test_sign_mends_the_verify_folder_that_a_killed_sign_left(
+    stage: Stage, bundle: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(stage.directory / bundle, copy)
+    for signature in list(copy.glob("verify/*.sig"))[:2]:
+        signature.unlink()
+    stage.run("verify", copy, "--site", "site", code=6)
+    stage.run("sign", copy, "--key", "keys/bob.key")
+    stage.run("verify", copy, "--site", "site")
+
+
 def test_signing_in_any_order_and_again_gives_the_same_verify_folder(
     stage: Stage, bundle: str, tmp_path: Path
 ) -> None:

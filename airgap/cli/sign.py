@@ -41,6 +41,8 @@ def sign(
     """Add both signatures of each key's holder to BUNDLE, once every byte of it was hashed again."""
     data = read_capped(bundle / ENVELOPE_FILE, max_bytes=envelope.MAX_ENVELOPE)
     surveyed = survey(data)
+    sums = read_capped(bundle / SUMS)
+    write_checkable(bundle, data, sums)  # an earlier sign may have been killed after the envelope
     _require_sound(bundle, data, surveyed, progress_for(json=as_json))
     if not as_json:
         _show(surveyed.statement)
@@ -52,7 +54,7 @@ def sign(
     for secret in secrets:
         data = envelope.add(data, envelope.sign(payload, PAYLOAD_TYPE, secret))
     write_durably(bundle / ENVELOPE_FILE, data)
-    write_checkable(bundle, data, read_capped(bundle / SUMS))
+    write_checkable(bundle, data, sums)
     names = [secret.holder.name for secret in secrets]
     if as_json:
         emit({"bundle": str(bundle), "payload_sha384": surveyed.payload, "signed_by": names})

@@ -187,7 +187,7 @@ def _lay_out(contents: _Contents, staging: Path, context: Context) -> dict[Sha25
 
 
 def _place(source: Path, destination: Path) -> None:
-    """Link where the file system allows (nothing is written), else copy."""
+    """Link where the file system allows (nothing is written), else copy durably."""
     try:
         os.link(source, destination)
     except OSError as error:
@@ -195,6 +195,8 @@ def _place(source: Path, destination: Path) -> None:
             raise
         shutil.copyfile(source, destination)
         destination.chmod(FILE_MODE)
+        with open(destination, "rb") as copy:
+            os.fsync(copy.fileno())
 
 
 def _read_back(staging: Path, sizes: Mapping[Sha256, int], progress: Progress) -> dict[Sha256, StatedBlob]:
