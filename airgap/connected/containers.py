@@ -220,8 +220,8 @@ def _findings(artifact: ContainerArtifact, request: ContainerRequest, target: Ta
             "container-narrowed",
             Severity.WARNING if pinned else Severity.INFO,
             artifact.name,
-            f"the index {'that was pinned' if pinned else 'upstream'} does not travel, only its image for"
-            f" {kept}, sha256:{artifact.root}; left behind: {left}",
+            f"of the index {'that was pinned' if pinned else 'upstream'} only the image for {kept} travels,"
+            f" as sha256:{artifact.root}; left behind: {left}",
             index,
             'platforms = ["all"] carries the whole index under its own digest',
         )

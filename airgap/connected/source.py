@@ -65,12 +65,11 @@ def copy_local(file: LockedFile, context: Context) -> None:
     assert isinstance(file.origin, Local)
     path = context.directory / file.origin.path
     try:
-        stream = open(path, "rb")
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            blob = context.store.add_stream(stream, name=str(path.absolute()), expected=file.sha256)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    with stream:
-        size = os.fstat(stream.fileno()).st_size
-        blob = context.store.add_stream(stream, name=str(path.absolute()), expected=file.sha256)
     context.progress.advance(blob.size)
     if (blob.sha256, blob.size) != (file.sha256, file.size):
         raise IntegrityError(
