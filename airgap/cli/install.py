@@ -64,7 +64,8 @@ def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
     plan = done.plan
     click.echo(f"{plan.bundle}, signed by {', '.join(plan.bundle.signers)}")
     if plan.unchanged:
-        click.echo(f"  already installed; generation {done.generation} stays current")
+        checked = "" if dry_run else "; every byte of it was checked"
+        click.echo(f"  already installed; generation {done.generation} stays current{checked}")
         return
     _show_plan(plan, "to copy" if dry_run else "copied")
     if dry_run:

@@ -7,7 +7,7 @@ here by its name, so no name may ever be wrong, not even in a statement that was
 import hashlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,26 @@ def copy_blobs(
         with host_errors(site.blobs):
             fsync_directory(site.blobs)
     return findings
+
+
+def discard_damaged(site: Site, digests: Iterable[Sha256], progress: Progress) -> None:
+    """Remove those of the site's blobs that are not the bytes they are named for. Raises HostError."""
+    held = {digest: site.store.path(digest) for digest in digests if site.store.holds(digest)}
+
+    def check(path: Path, stop: threading.Event) -> None:
+        hasher = hashlib.sha256()
+        buffer = memoryview(bytearray(CHUNK))
+        with host_errors(path), open(path, "rb", buffering=0) as stream:
+            while count := stream.readinto(buffer):
+                if stop.is_set():
+                    return
+                hasher.update(buffer[:count])
+                progress.advance(count)
+            if hasher.hexdigest() != path.name:
+                path.unlink()
+
+    with progress.task("checking the site", sum(path.stat().st_size for path in held.values())):
+        spread(check, held.values(), JOBS)
 
 
 def keep(site: Site, documents: Mapping[Sha256, bytes]) -> None:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from airgap.isolated.copying import copy_blobs, keep
+from airgap.isolated.copying import copy_blobs, discard_damaged, keep
 from airgap.isolated.entries import Text
 from airgap.isolated.generation import Member, build, load_member, unite
 from airgap.isolated.memory import Memory, load_memory, save_memory
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
-from airgap.isolated.record import Receipt, SiteRecord, render_receipt, render_record
+from airgap.isolated.record import InstalledBundle, Receipt, SiteRecord, render_receipt, render_record
 from airgap.isolated.site import RECEIPT_FILE, RECORD_FILE, Site
 from airgap.media import Media
 from airgap.model import BundlePath
@@ -33,15 +33,21 @@ def install(
 ) -> Installed:
     """Verify a bundle and make it part of the site's next generation. `now` is UTC in whole seconds.
 
-    Each byte of the media is read once. Raises TrustError, IntegrityError (naming every difference),
-    PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever the process
-    is killed, the site is wholly the old or wholly the new generation.
+    Each byte of the media is read once. Installing again what is installed hashes what the site holds of
+    it, and brings back what was lost or damaged there. Raises TrustError, IntegrityError (naming every
+    difference), PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever
+    the process is killed, the site is wholly the old or wholly the new generation.
     """
     with site.locked(asked):
         site.prepare()
         site.recover()
         memory = load_memory(site)
-        signed, contents, plan = _judge(media, site, root, memory, now)
+        signed, contents = _judge(media, root, memory, now)
+        bundle = describe_bundle(signed, contents)
+        held = site.record().find(bundle.name)
+        if held and held.payload == bundle.payload:
+            discard_damaged(site, [*signed.statement.blobs, bundle.envelope, bundle.index], progress)
+        plan = _plan(site, signed, contents, bundle)
         require_fit(site, plan)
         if plan.unchanged:
             return Installed(site.current(), plan)
@@ -59,24 +65,24 @@ def install(
 
 def plan_install(media: Media, site: Site, root: Root, now: datetime) -> Plan:
     """What `install` would do, from reading signatures, names, sizes and documents alone; writes nothing."""
-    _, _, plan = _judge(media, site, root, load_memory(site), now)
-    return plan
+    signed, contents = _judge(media, root, load_memory(site), now)
+    return _plan(site, signed, contents, describe_bundle(signed, contents))
 
 
-def _judge(
-    media: Media, site: Site, root: Root, memory: Memory, now: datetime
-) -> tuple[Signed, Contents, Plan]:
+def _judge(media: Media, root: Root, memory: Memory, now: datetime) -> tuple[Signed, Contents]:
     signed = open_signed(media, root, memory.clock(now), memory.accepted)
     index, wrong = read_index(media, signed)
     refuse(distinct([*survey(media, signed), *wrong]), str(media.root))
     assert index is not None  # else `wrong` named it
-    contents = read_contents(media, signed, index)
+    return signed, read_contents(media, signed, index)
+
+
+def _plan(site: Site, signed: Signed, contents: Contents, bundle: InstalledBundle) -> Plan:
     before = site.record()
-    bundle = describe_bundle(signed, contents)
     require_newer(before, bundle)
     member = Member(bundle, contents.index, contents.lock, contents.artifacts)
     entries = unite(site.root, _members(site, before, member))
-    return signed, contents, make_plan(site, before, bundle, signed.statement, entries)
+    return make_plan(site, before, bundle, signed.statement, entries)
 
 
 def _members(site: Site, before: SiteRecord, newcomer: Member) -> list[Member]:

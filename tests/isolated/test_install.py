@@ -134,6 +134,17 @@ def test_installing_again_brings_back_a_lost_blob(site: Path, tmp_path: Path) ->
     assert current_text(site) == b"one"
 
 
+def test_installing_again_repairs_what_the_sites_disk_changed(site: Path, tmp_path: Path) -> None:
+    bundle = bundles.write_bundle(tmp_path / "b", bundles.one_of_each(tmp_path))
+    assert installing(bundle, site) == 0
+    before = snapshot(site)
+    for blob in (site / "blobs" / "sha256").iterdir():
+        blob.write_bytes(b"x" * blob.stat().st_size)
+    assert installing(bundle, site) == 0
+    assert snapshot(site) == before
+    assert problems(site) == []
+
+
 def test_a_dry_run_writes_nothing(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = notes(tmp_path / "b", b"one")
     assert installing(bundle, site, "--dry-run", "--json") == 0
