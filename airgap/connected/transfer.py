@@ -210,7 +210,7 @@ class Transfer:
 
     def _receive(self, download: Download, partial: Partial, stop: Event) -> None:
         """One request: all of it, or the rest of it. Raises Transient when there is more to come."""
-        headers = {"Accept-Encoding": "identity", **download.headers, **_range(partial)}
+        headers = {**download.headers, **_range(partial)}
         request = requests.Request("GET", download.url, headers, auth=download.auth)
         with self._client.open(request, download.where) as response:
             answer = lower_headers(response)

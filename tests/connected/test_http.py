@@ -88,6 +88,15 @@ def test_netrc_is_used_but_never_over_what_was_given(
     assert authorization(server.other_url("/moved")) == basic_bob
 
 
+def test_no_cookie_is_kept(server: FaultServer, store: Store) -> None:
+    server.serve("/doc", b"{}", always=Fault(headers={"Set-Cookie": "session=hunter2; Path=/"}))
+    transfer = engine(store)
+    for _ in range(2):
+        transfer.get(server.url("/doc"), what="doc", max_bytes=10)
+    assert "cookie" not in server.seen[1].headers
+    assert server.seen[1].headers["accept-encoding"] == "identity"
+
+
 @pytest.mark.parametrize(
     "target", ["file:///etc/hostname", "ftp://127.0.0.1/x", "gopher://x", "http://[bad/", "http://h:99999/"]
 )

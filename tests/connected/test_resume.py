@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airgap.connected.partial import Validators
 from airgap.connected.transfer import Download
 from airgap.errors import SourceError
 from airgap.store import Blob, Store
@@ -128,12 +129,46 @@ def test_a_206_of_something_else_is_not_joined_on(server: FaultServer, store: St
 
 
 @pytest.mark.parametrize("shift", [-7, 7])
-def test_a_206_from_elsewhere_is_begun_anew(server: FaultServer, store: Store, shift: int) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_206_from_elsewhere_is_begun_anew(
+    server: FaultServer, store: Store, shift: int, known: bool
+) -> None:
     served = server.serve("/file", BODY)
-    interrupted(server, store, 1000, wanted(server))
+    download = wanted(server) if known else Download(server.url("/file"), "file")
+    interrupted(server, store, 1000, download)
     served.script = [Fault(shift=shift)]
-    assert_stored(store, engine(store).fetch([wanted(server)])[0])
+    progress = Counting()
+    assert_stored(store, engine(store, progress).fetch([download])[0])
     assert "range" not in server.seen[-1].headers
+    assert "answered with others" in progress.notes[0]
+
+
+def test_a_206_that_nobody_asked_for(server: FaultServer, store: Store) -> None:
+    server.serve("/file", BODY, always=Fault(shift=7))
+    with pytest.raises(SourceError, match="answered with others"):
+        engine(store).fetch([Download(server.url("/file"), "file")])
+    assert len(server.seen) == 1
+
+
+LONG_AGO, NOW = "Tue, 14 Nov 2023 22:13:19 GMT", "Tue, 14 Nov 2023 22:13:20 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "if_range"),
+    [
+        ({"etag": '"a"', "last-modified": LONG_AGO, "date": NOW}, '"a"'),
+        ({"etag": 'W/"a"', "last-modified": LONG_AGO, "date": NOW}, LONG_AGO),
+        ({"etag": "a", "last-modified": LONG_AGO, "date": NOW}, LONG_AGO),
+        ({"last-modified": NOW, "date": NOW}, ""),
+        ({"last-modified": LONG_AGO}, ""),
+        ({"last-modified": "yesterday", "date": NOW}, ""),
+        ({"last-modified": LONG_AGO, "date": "today"}, ""),
+        ({}, ""),
+    ],
+)
+def test_only_strong_validators_count(headers: dict[str, str], if_range: str) -> None:
+    """RFC 9110 §8.8.2.2: a file changed within the second its date was read may change again in it."""
+    assert Validators.of(headers).if_range == if_range
 
 
 def test_a_server_without_ranges_is_read_from_the_start(server: FaultServer, store: Store) -> None:

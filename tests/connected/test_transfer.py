@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from airgap.connected.partial import open_partial
 from airgap.connected.transfer import Download, HttpRefusal, Transfer
 from airgap.errors import HostError, IntegrityError, SourceError
 from airgap.store import CHUNK, Blob, Store
@@ -150,6 +151,27 @@ def test_a_partial_that_was_renamed_while_we_waited_is_not_written_to(
     assert_stored(store, found[0])
 
 
+def test_a_partial_that_is_renamed_between_open_and_lock(
+    server: FaultServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race itself, made certain: the holder finishes just before our lock is granted."""
+    store.prepare()
+    part = store.partial / "key.part"
+    part.write_bytes(b"finished")
+    flock = fcntl.flock
+
+    def granted_late(descriptor: int, operation: int) -> None:
+        if part.exists() and part.stat().st_size:
+            os.replace(part, store.path(digest(b"finished")))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("airgap.connected.partial.fcntl.flock", granted_late)
+    with open_partial(store.partial, "key", time.sleep) as partial:
+        partial.write(b"ours")
+    assert store.path(digest(b"finished")).read_bytes() == b"finished"
+    assert part.read_bytes() == b"ours"
+
+
 def test_a_link_in_place_of_a_partial_is_refused(server: FaultServer, store: Store, tmp_path: Path) -> None:
     server.serve("/file", BODY)
     store.prepare()
@@ -184,8 +206,10 @@ def test_wrong_bytes_are_never_kept(server: FaultServer, store: Store) -> None:
 
 def test_an_endless_answer_is_cut_off(server: FaultServer, store: Store) -> None:
     server.serve("/file", BODY[:1000], always=Fault(extra=64 * MIB, rate=64 * MIB))
+    progress = Counting()
     with pytest.raises(IntegrityError, match=r"expected .* and 1000 bytes; found more than 1000 bytes"):
-        engine(store).fetch([wanted(server, BODY[:1000])])
+        engine(store, progress).fetch([wanted(server, BODY[:1000])])
+    assert progress.count == 1001
     assert leftovers(store) == []
     time.sleep(0.1)
     assert server.seen[0].sent < 16 * MIB
@@ -204,6 +228,7 @@ def test_sizes_are_judged_without_a_digest_too(server: FaultServer, store: Store
         engine(store).fetch([Download(server.url("/file"), "file", size=len(BODY) + 1)])
     with pytest.raises(IntegrityError):
         engine(store).fetch([Download(server.url("/file"), "file", size=len(BODY) - 1)])
+    assert not store.holds(digest(BODY))
 
 
 def test_two_sizes_for_one_digest(server: FaultServer, store: Store) -> None:
@@ -285,11 +310,18 @@ def test_retry_after_is_obeyed(server: FaultServer, store: Store) -> None:
 
 
 def test_the_first_failure_stops_the_others(server: FaultServer, store: Store) -> None:
+    """Whatever they are at: receiving, waiting before another try, waiting for another process."""
     server.serve("/slow", BODY, always=Fault(rate=MIB // 2))
-    began = time.monotonic()
-    with pytest.raises(HttpRefusal):
-        engine(store).fetch([wanted(server, path="/slow"), Download(server.url("/none"), "none")])
-    assert time.monotonic() - began < 3
+    server.serve("/later", BODY[1:], always=Fault(status=503, headers={"Retry-After": "60"}))
+    server.serve("/bad", BODY, always=Fault(silent=0.3, status=404))
+    store.prepare()
+    with open(store.partial / f"{digest(BODY[2:])}.part", "wb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        downloads = [wanted(server, path="/slow"), wanted(server, BODY[1:], "/later")]
+        downloads += [wanted(server, BODY[2:], "/held"), Download(server.url("/bad"), "bad")]
+        with pytest.raises(HttpRefusal):
+            engine(store).fetch(downloads)
+    assert [thread for thread in threading.enumerate() if "(labour)" in thread.name] == []
 
 
 # --- this host

@@ -41,7 +41,7 @@ class Fault:
     ignore_range: bool = False
     ignore_if_range: bool = False
     shift: int = 0
-    """Added to the start of a Content-Range, bytes included."""
+    """Answer 206, asked or not, and begin so many bytes later than asked."""
     open_ended: bool = False
     """No Content-Length: the end of the connection is the end of the body."""
     chunked: bool = False
@@ -205,7 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Where a 206 would begin (RFC 9110 §13.2.2, §14.2); None means a 200."""
         wanted = self.headers.get("range", "")
         condition = self.headers.get("if-range", "")
-        if not wanted or fault.ignore_range:
+        if not wanted:
+            return 0 if fault.shift else None
+        if fault.ignore_range:
             return None
         if condition and condition not in (served.etag, served.last_modified) and not fault.ignore_if_range:
             return None
