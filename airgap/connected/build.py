@@ -9,11 +9,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 
 from airgap.connected.ledger import Ledger
 from airgap.connected.locking import fetch
@@ -48,6 +48,7 @@ from airgap.trust.statement import (
     Subject,
     render,
 )
+from airgap.workers import spread
 
 FIRST_EPOCH = 0
 """A later epoch recovers a channel whose sequence was pushed too high."""
@@ -201,17 +202,18 @@ def _place(source: Path, destination: Path) -> None:
 
 def _read_back(staging: Path, sizes: Mapping[Sha256, int], progress: Progress) -> dict[Sha256, StatedBlob]:
     """Hash what lies on disk, once, with both algorithms. Raises IntegrityError naming each wrong blob."""
-    with (
-        progress.task("reading back", sum(sizes.values())),
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        largest_first = sorted(sizes, key=lambda digest: (-sizes[digest], digest))
-        paths = [staging / blob_path(digest) for digest in largest_first]
-        measured = dict(zip(largest_first, pool.map(lambda p: _measure(p, progress), paths), strict=True))
+
+    def measure(digest: Sha256, stop: Event) -> tuple[Sha256, StatedBlob]:
+        return _measure(staging / blob_path(digest), progress, stop)
+
+    largest_first = sorted(sizes, key=lambda digest: (-sizes[digest], digest))
+    with progress.task("reading back", sum(sizes.values())):
+        found = spread(measure, largest_first, os.cpu_count() or 1)
+    measured = dict(zip(largest_first, found, strict=True))
     wrong = [
-        f"blob {digest}: found sha256 {found} and {blob.size} bytes, expected {sizes[digest]} bytes"
-        for digest, (found, blob) in measured.items()
-        if (found, blob.size) != (digest, sizes[digest])
+        f"blob {digest}: found sha256 {actual} and {blob.size} bytes, expected {sizes[digest]} bytes"
+        for digest, (actual, blob) in measured.items()
+        if (actual, blob.size) != (digest, sizes[digest])
     ]
     if wrong:
         raise IntegrityError(
@@ -221,12 +223,13 @@ def _read_back(staging: Path, sizes: Mapping[Sha256, int], progress: Progress) -
     return {digest: measured[digest][1] for digest in sizes}
 
 
-def _measure(path: Path, progress: Progress) -> tuple[Sha256, StatedBlob]:
+def _measure(path: Path, progress: Progress, stop: Event) -> tuple[Sha256, StatedBlob]:
+    """Both digests over one buffer; cut short, and not used, once `stop` is set."""
     sha256, sha384 = hashlib.sha256(), hashlib.sha384()
     size = 0
     buffer = memoryview(bytearray(CHUNK))
     with host_errors(path), open(path, "rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
+        while not stop.is_set() and (count := stream.readinto(buffer)):
             sha256.update(buffer[:count])
             sha384.update(buffer[:count])
             size += count
