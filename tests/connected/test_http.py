@@ -232,7 +232,7 @@ def test_get_tries_again_on_what_may_pass(server: FaultServer, store: Store) -> 
         ("http:///x", "not an http"),
         ("nonsense", "not an http"),
         ("file:///none/x", "No such file"),
-        ("file:///dev/zero", "not a regular file"),
+        ("file:///dev/null", "not a regular file"),
         ("file://elsewhere/x", "another host"),
     ],
 )
