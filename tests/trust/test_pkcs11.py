@@ -130,6 +130,16 @@ def test_a_bundle_is_cosigned_with_a_token(alice: Desk) -> None:
     stage.run("verify", "out/demo-1", "--site", "site")
 
 
+def test_two_holders_in_one_token_need_a_line_each(alice: Desk) -> None:
+    alice.generate(uri="pkcs11:token=vault;object=anna", name="anna")
+    holders = ("--holder", "keys/alice.pub", "--holder", "keys/anna.pub", "--threshold", "2")
+    init = ("trust", "init", *holders, "--key", "keys/alice.key", "--key", "keys/anna.key", "--out", "trust")
+    assert "PIN of the token 'vault' for keys/anna.key: expected a line of its own" in (
+        alice.run(*init, code=7).err
+    )
+    assert "2 of 2 required signed" in alice.run(*init, lines=f"{PIN}\n{PIN}\n").out
+
+
 def test_the_key_cannot_leave_the_token(alice: Desk) -> None:
     shown = alice.hsm.script(
         "vault",
