@@ -1,15 +1,17 @@
-"""`airgap install`: verify a bundle and make it the site's next generation."""
+"""`airgap install`: verify bundles and make them the site's next generation."""
 
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from airgap.cli.site import asked, describe, wait_option
 from airgap.cli.terminal import emit, human_bytes, progress_for
 from airgap.isolated.install import Installed, plan_install
-from airgap.isolated.install import install as install_bundle
+from airgap.isolated.install import install as install_bundles
 from airgap.isolated.plan import Plan, require_fit
 from airgap.isolated.site import Site
 from airgap.media import Media, shown
@@ -22,47 +24,47 @@ _PATH = click.Path(path_type=Path)
     epilog="""\b
 Examples
   airgap install /media/disc1 --site /srv/airgap --dry-run
-  airgap install /media/disc1 --site /srv/airgap
+  airgap install /media/disc1 /media/disc2 --site /srv/airgap
 Exit codes: 0 installed or already there, 3 not a bundle, 6 bytes differ,
   7 signatures, root or sequence do not hold, 8 artifacts of two bundles collide,
   9 no space, no permission, or the media cannot be read
-After anything but 0 the site is what it was; run the same command again.
+After anything but 0 nothing installed has changed; run the same command again.
+Newer roots that BUNDLE brings are kept as soon as they are proven.
 """
 )
 @click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
 @click.option("--site", type=_PATH, metavar="DIR", required=True, help="Where a root is pinned.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@wait_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, as_json: bool) -> None:
-    """Verify each BUNDLE while copying it once, and make it part of the site.
+def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, wait: float, as_json: bool) -> None:
+    """Verify each BUNDLE while copying it once, and make all of them the site's next generation.
 
     Bundles of other names stay; a newer bundle replaces the older one of its name.
     """
-    root = trusted_root(site, None, None)
+    trusted_root(site, None, None)  # before anything is made at a place that was meant otherwise
     target = Site(site)
-    documents: list[dict[str, object]] = []
-    for bundle in bundles:
-        now = datetime.now(UTC).replace(microsecond=0)
-        with Media(bundle) as media:
-            if dry_run:
-                plan = plan_install(media, target, root, now)
-                done = Installed(target.current(), plan)
-            else:
-                asked = f"airgap install {shlex.quote(shown(str(bundle)))}"
-                progress = progress_for(json=as_json)
-                done = install_bundle(media, target, root, now, asked=asked, progress=progress)
-        documents.append(_document(done))
-        if not as_json:
-            _show(done, target, dry_run=dry_run)
+    now = datetime.now(UTC).replace(microsecond=0)
+    with ExitStack() as opened:
+        media = [opened.enter_context(Media(bundle)) for bundle in bundles]
         if dry_run:
-            require_fit(target, done.plan)
+            done = Installed(target.current(), plan_install(media, target, now))
+        else:
+            words = asked("install", *bundles)
+            progress = progress_for(json=as_json)
+            done = install_bundles(media, target, now, asked=words, progress=progress, wait=wait)
     if as_json:
-        emit({"site": shown(str(target.root)), "dry_run": dry_run, "bundles": documents})
+        emit({"site": shown(str(target.root)), "dry_run": dry_run, **_document(done)})
+    else:
+        _show(done, target, dry_run=dry_run)
+    if dry_run:
+        require_fit(target, done.plan)
 
 
 def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
     plan = done.plan
-    click.echo(f"{plan.bundle}, signed by {', '.join(plan.bundle.signers)}")
+    for bundle in plan.bundles:
+        click.echo(f"{bundle}, signed by {', '.join(bundle.signers)}")
     if plan.unchanged:
         checked = "" if dry_run else "; every byte of it was checked"
         click.echo(f"  already installed; generation {done.generation} stays current{checked}")
@@ -76,8 +78,8 @@ def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
 
 
 def _show_plan(plan: Plan, verb: str) -> None:
-    if plan.replaced:
-        click.echo(f"  replaces {plan.replaced}")
+    for replaced in plan.replaced:
+        click.echo(f"  replaces {replaced}")
     click.echo(f"  artifacts: {', '.join(plan.artifacts)}")
     click.echo(
         f"  {verb}: {len(plan.missing)} blobs, {human_bytes(plan.missing_bytes)};"
@@ -90,14 +92,10 @@ def _show_plan(plan: Plan, verb: str) -> None:
 def _document(done: Installed) -> dict[str, object]:
     plan = done.plan
     return {
-        "name": plan.bundle.name,
-        "version": plan.bundle.version,
-        "sequence": plan.bundle.sequence,
-        "payload_sha384": plan.bundle.payload,
-        "signers": list(plan.bundle.signers),
-        "replaced": str(plan.replaced) if plan.replaced else None,
         "generation": done.generation,
         "unchanged": plan.unchanged,
+        "bundles": [describe(bundle) for bundle in plan.bundles],
+        "replaced": [describe(bundle) for bundle in plan.replaced],
         "artifacts": list(plan.artifacts),
         "missing": {"blobs": len(plan.missing), "bytes": plan.missing_bytes},
         "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},

@@ -5,6 +5,7 @@ blob's link count says whether anything uses it (docs/adr/0005-generations-are-h
 """
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,16 +14,18 @@ from pathlib import Path, PurePosixPath
 
 from airgap import oci
 from airgap.decode import MAX_DOCUMENT, canonical_json
-from airgap.errors import IntegrityError, PolicyError
+from airgap.errors import InputError, IntegrityError, PolicyError, TrustError
 from airgap.isolated import containers, files, models, wheels
 from airgap.isolated.entries import Entry, Link, Text
 from airgap.isolated.environment import render_environment
-from airgap.isolated.record import InstalledBundle
-from airgap.isolated.site import DIRECTORY_MODE, Site
+from airgap.isolated.record import InstalledBundle, Receipt, SiteRecord, render_receipt, render_record
+from airgap.isolated.site import DIRECTORY_MODE, RECEIPT_FILE, RECORD_FILE, SUMS_FILE, Site
 from airgap.layout import INDEX_FILE, BundledArtifact, read_layout
 from airgap.lock import Lock, parse_lock
 from airgap.model import BundlePath, Kind, ModelArtifact, Sha256, path_collisions
 from airgap.store import FILE_MODE, fsync_directory, host_errors
+from airgap.trust import envelope, statement
+from airgap.trust.statement import StatedBlob
 
 
 def _place_model(bundled: BundledArtifact) -> Iterator[Entry]:
@@ -47,12 +50,44 @@ PLACE: Mapping[Kind, Callable[[BundledArtifact], Iterable[Entry]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One bundle of a generation, as its verified documents describe it; `index` is index.json."""
+    """One bundle of a generation, as its verified documents describe it; `index` is index.json.
+
+    `artifacts` are in force; `left_out` were uninstalled, and only their documents remain.
+    """
 
     bundle: InstalledBundle
     index: bytes
     lock: Lock
     artifacts: tuple[BundledArtifact, ...]
+    left_out: tuple[BundledArtifact, ...]
+    blobs: Mapping[Sha256, StatedBlob]
+    """All that is signed of it."""
+
+    @classmethod
+    def of(
+        cls,
+        bundle: InstalledBundle,
+        index: bytes,
+        lock: Lock,
+        artifacts: Iterable[BundledArtifact],
+        blobs: Mapping[Sha256, StatedBlob],
+    ) -> "Member":
+        """Sorts `artifacts` by what `bundle` says was uninstalled."""
+        found = tuple(artifacts)
+        out = tuple(bundled for bundled in found if bundled.artifact.name in bundle.left_out)
+        return cls(bundle, index, lock, tuple(b for b in found if b not in out), out, blobs)
+
+    @property
+    def needed(self) -> dict[Sha256, StatedBlob]:
+        """The blobs the site must hold for it: all but those of what was left out alone.
+
+        Documents stay: without them the bundle could not be read again.
+        """
+        layers = {layer.sha256: layer for bundled in self.left_out for layer in bundled.layers}
+        used = {layer.sha256 for bundled in self.artifacts for layer in bundled.layers}
+        documents = {d for d, layer in layers.items() if layer.media_type in (*oci.INDEXES, *oci.MANIFESTS)}
+        documents |= {self.bundle.lock, *(bundled.digest for bundled in self.left_out)}
+        return {d: blob for d, blob in self.blobs.items() if d not in layers or d in used | documents}
 
 
 def load_member(site: Site, bundle: InstalledBundle) -> Member:
@@ -62,8 +97,33 @@ def load_member(site: Site, bundle: InstalledBundle) -> Member:
         return site.store.read(digest, max_bytes=MAX_DOCUMENT)
 
     index = read(bundle.index)
-    lock = parse_lock(read(bundle.lock), f"the lock of {bundle}")
-    return Member(bundle, index, lock, read_layout(index, lock, read))
+    try:
+        payload = envelope.parse(read(bundle.envelope), f"the envelope of {bundle}").payload
+        stated = statement.parse(payload, f"the statement of {bundle}")
+        lock = parse_lock(read(bundle.lock), f"the lock of {bundle}")
+    except InputError as error:
+        raise IntegrityError(error.message, remedy="install that bundle again from its media") from None
+    if envelope.payload_digest(payload) != bundle.payload:
+        raise IntegrityError(f"{bundle}: its envelope is not the one it was installed with")
+    return Member.of(bundle, index, lock, read_layout(index, lock, read), stated.blobs)
+
+
+def stated_blobs(members: Iterable[Member]) -> dict[Sha256, StatedBlob]:
+    """What is signed of every blob the members need.
+
+    Raises TrustError when two statements name different bytes by one sha256: one of them lies.
+    """
+    found: dict[Sha256, tuple[StatedBlob, Member]] = {}
+    for member in members:
+        for digest, blob in member.needed.items():
+            before, other = found.setdefault(digest, (blob, member))
+            if before != blob:
+                raise TrustError(
+                    f"blob {digest}: {other.bundle} states sha384 {before.sha384} of {before.size} bytes,"
+                    f" {member.bundle} states {blob.sha384} of {blob.size}",
+                    remedy="someone signed a lie: show both to the holders before anything is installed",
+                )
+    return {digest: blob for digest, (blob, _) in found.items()}
 
 
 def unite(site: Path, members: Sequence[Member]) -> tuple[Entry, ...]:
@@ -108,9 +168,33 @@ def render_site_index(members: Sequence[Member]) -> bytes:
         assert isinstance(image, oci.ImageIndex)  # parse_image holds the announced type
         for descriptor in image.manifests:
             name = descriptor.annotations[oci.REF_NAME]
+            if name in member.bundle.left_out:
+                continue
             manifests[name] = descriptor.as_json() | {"annotations": dict(descriptor.annotations)}
     ordered = [manifests[name] for name in sorted(manifests)]
     return canonical_json({"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": ordered})
+
+
+def own_files(members: Sequence[Member], entries: Sequence[Entry], receipt: Receipt) -> tuple[Text, ...]:
+    """What a generation says about itself: its bundles, what made it, and the sha384 of every file in it."""
+    record = SiteRecord(tuple(member.bundle for member in members))
+    documents = (
+        Text(BundlePath(RECORD_FILE), render_record(record)),
+        Text(BundlePath(RECEIPT_FILE), render_receipt(receipt)),
+    )
+    return (*documents, Text(BundlePath(SUMS_FILE), render_sums(members, (*entries, *documents))))
+
+
+def render_sums(members: Sequence[Member], entries: Sequence[Entry]) -> bytes:
+    """SHA384SUMS of a generation, by path, as coreutils' `sha384sum --check` reads it."""
+    stated = stated_blobs(members)
+    digests = {
+        entry.path: stated[entry.sha256].sha384
+        if isinstance(entry, Link)
+        else hashlib.sha384(entry.data).hexdigest()
+        for entry in entries
+    }
+    return "".join(f"{digests[path]}  {path}\n" for path in sorted(digests)).encode()
 
 
 def build(site: Site, number: int, entries: Sequence[Entry]) -> None:

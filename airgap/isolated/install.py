@@ -1,17 +1,20 @@
-"""`airgap install`: a bundle on media becomes the next generation of a site, whole or not at all."""
+"""`airgap install`: bundles on media become the next generation of a site, whole or not at all."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from airgap.errors import InputError
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
-from airgap.isolated.entries import Text
-from airgap.isolated.generation import Member, build, load_member, unite
+from airgap.isolated.generation import Member, build, load_member, own_files, stated_blobs, unite
+from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory, save_memory
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
-from airgap.isolated.record import InstalledBundle, Receipt, SiteRecord, render_receipt, render_record
-from airgap.isolated.site import RECEIPT_FILE, RECORD_FILE, Site
+from airgap.isolated.record import Action, Amount, InstalledBundle, Receipt, difference
+from airgap.isolated.site import Site
 from airgap.media import Media
-from airgap.model import BundlePath
+from airgap.model import Sha256
+from airgap.pinned import carried_roots, extend, newest, trusted_root
 from airgap.progress import Progress
 from airgap.trust.root import Root
 from airgap.verify import Contents, Signed, distinct, open_signed, read_contents, read_index, refuse, survey
@@ -28,84 +31,145 @@ class Installed:
     plan: Plan
 
 
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """One bundle on its media, judged."""
+
+    media: Media
+    signed: Signed
+    contents: Contents
+    bundle: InstalledBundle
+
+
 def install(
-    media: Media, site: Site, root: Root, now: datetime, *, asked: str, progress: Progress
+    media: Sequence[Media], site: Site, now: datetime, *, asked: str, progress: Progress, wait: float = 0
 ) -> Installed:
-    """Verify a bundle and make it part of the site's next generation. `now` is UTC in whole seconds.
+    """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
 
     Each byte of the media is read once. Installing again what is installed hashes what the site holds of
-    it, and brings back what was lost or damaged there. Raises TrustError, IntegrityError (naming every
-    difference), PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever
-    the process is killed, the site is wholly the old or wholly the new generation.
+    it, and brings back what was lost or damaged there. Waits up to `wait` seconds for another change of
+    the site to end. Raises TrustError, IntegrityError (naming every difference), PolicyError for artifacts
+    that collide, and HostError; whatever is raised, and wherever the process is killed, the site is wholly
+    the old or wholly the new generation. Newer roots that the media bring are kept as soon as they are
+    proven, whatever becomes of the bundles.
     """
-    with site.locked(asked):
+    with site.locked(asked, wait=wait, progress=progress):
         site.prepare()
         site.recover()
-        memory = load_memory(site)
-        signed, contents = _judge(media, root, memory, now)
-        bundle = describe_bundle(signed, contents)
-        held = site.record().find(bundle.name)
-        if held and held.payload == bundle.payload:
-            discard_damaged(site, [*signed.statement.blobs, bundle.envelope, bundle.index], progress)
-        plan = _plan(site, signed, contents, bundle)
+        memory, brought = _judge(media, site, now, keep=True)
+        _repair(site, brought, progress)
+        members, plan = _plan(site, brought)
         require_fit(site, plan)
         if plan.unchanged:
             return Installed(site.current(), plan)
-        documents = dict(contents.documents)
-        keep(site, documents | {plan.bundle.envelope: signed.envelope, plan.bundle.index: contents.index})
-        unread = {digest: blob for digest, blob in plan.missing.items() if digest not in documents}
-        refuse(copy_blobs(media, site, unread, progress), str(media.root))
+        _copy(site, brought, plan, progress)
         number = site.next_number()
-        build(site, number, (*plan.entries, *_own_files(site, plan, number, now, asked)))
-        save_memory(site, memory.accepting(signed.judged))
+        receipt = _receipt(site, plan, number, now, asked)
+        build(site, number, (*plan.entries, *own_files(members, plan.entries, receipt)))
+        save_memory(site, memory)
         site.activate(number)
         site.write_receipt(number)
         return Installed(number, plan)
 
 
-def plan_install(media: Media, site: Site, root: Root, now: datetime) -> Plan:
+def plan_install(media: Sequence[Media], site: Site, now: datetime) -> Plan:
     """What `install` would do, from reading signatures, names, sizes and documents alone; writes nothing."""
-    signed, contents = _judge(media, root, load_memory(site), now)
-    return _plan(site, signed, contents, describe_bundle(signed, contents))
+    _, brought = _judge(media, site, now, keep=False)
+    return _plan(site, brought)[1]
 
 
-def _judge(media: Media, root: Root, memory: Memory, now: datetime) -> tuple[Signed, Contents]:
-    signed = open_signed(media, root, memory.clock(now), memory.accepted)
+def _judge(
+    media: Iterable[Media], site: Site, now: datetime, *, keep: bool
+) -> tuple[Memory, tuple[_Brought, ...]]:
+    """Every bundle's statement and documents, and what the site will remember once it has them.
+
+    All media's roots come first: what the newest one revokes is revoked on the others too.
+    """
+    root = trusted_root(site.root, None, None)
+    memory = load_memory(site).following(root)
+    opened = tuple(media)
+    for one in opened:
+        root, memory = _follow(one, site, root, memory, keep=keep)
+    brought: dict[str, _Brought] = {}
+    for one in opened:
+        signed, contents = _read(one, site, root, memory, now)
+        found = _Brought(one, signed, contents, describe_bundle(signed, contents, now))
+        first = brought.setdefault(found.bundle.name, found)
+        if first.bundle.payload != found.bundle.payload:
+            raise InputError(
+                f"{first.media.root} holds {first.bundle} and {one.root} holds {found.bundle}",
+                remedy="name the newer one alone: a site has one bundle of a name",
+            )
+        memory = memory.accepting(signed.judged)
+    return memory, tuple(brought.values())
+
+
+def _follow(media: Media, site: Site, before: Root, memory: Memory, *, keep: bool) -> tuple[Root, Memory]:
+    """The root in force once the media's newer ones are applied, and with `keep` made the site's."""
+    chain = carried_roots(media, before)
+    root = newest(before, chain)
+    memory = memory.following(root)
+    if keep and chain:
+        extend(site.root, chain)
+        save_memory(site, memory)
+    return root, memory
+
+
+def _read(media: Media, site: Site, root: Root, memory: Memory, now: datetime) -> tuple[Signed, Contents]:
+    signed = open_signed(media, root, memory.clock(now), memory.accepted, load_recipient(site))
     index, wrong = read_index(media, signed)
     refuse(distinct([*survey(media, signed), *wrong]), str(media.root))
     assert index is not None  # else `wrong` named it
     return signed, read_contents(media, signed, index)
 
 
-def _plan(site: Site, signed: Signed, contents: Contents, bundle: InstalledBundle) -> Plan:
+def _repair(site: Site, brought: Iterable[_Brought], progress: Progress) -> None:
+    """Remove what the site's disk has changed of bundles that are installed already."""
     before = site.record()
-    require_newer(before, bundle)
-    member = Member(bundle, contents.index, contents.lock, contents.artifacts)
-    entries = unite(site.root, _members(site, before, member))
-    return make_plan(site, before, bundle, signed.statement, entries)
+    for one in brought:
+        held = before.find(one.bundle.name)
+        if held and held.payload == one.bundle.payload:
+            own = (one.bundle.envelope, one.bundle.index)
+            discard_damaged(site, [*one.signed.statement.blobs, *own], progress)
 
 
-def _members(site: Site, before: SiteRecord, newcomer: Member) -> list[Member]:
-    """Every bundle of the next generation, by name; the installed ones are read from the site's own blobs."""
-    others = [load_member(site, bundle) for bundle in before.bundles if bundle.name != newcomer.bundle.name]
-    return sorted((*others, newcomer), key=lambda member: member.bundle.name)
+def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
+    before = site.record()
+    newcomers = []
+    for one in brought:
+        require_newer(before, one.bundle)
+        held = before.find(one.bundle.name)
+        same = held is not None and held.payload == one.bundle.payload and not held.left_out
+        bundle = held if same and held else one.bundle
+        contents = one.contents
+        stated = one.signed.statement.blobs
+        newcomers.append(Member.of(bundle, contents.index, contents.lock, contents.artifacts, stated))
+    names = {member.bundle.name for member in newcomers}
+    others = [load_member(site, bundle) for bundle in before.bundles if bundle.name not in names]
+    members = sorted((*others, *newcomers), key=lambda member: member.bundle.name)
+    stated_blobs(members)
+    return members, make_plan(site, before, newcomers, unite(site.root, members))
 
 
-def _own_files(site: Site, plan: Plan, number: int, now: datetime, asked: str) -> tuple[Text, Text]:
-    receipt = Receipt(
-        number,
-        site.current(),
-        now,
-        asked,
-        plan.bundle,
-        plan.replaced,
-        plan.artifacts,
-        len(plan.missing),
-        plan.missing_bytes,
-        len(plan.shared),
-        plan.shared_bytes,
-    )
-    return (
-        Text(BundlePath(RECORD_FILE), render_record(plan.record)),
-        Text(BundlePath(RECEIPT_FILE), render_receipt(receipt)),
+def _copy(site: Site, brought: Iterable[_Brought], plan: Plan, progress: Progress) -> None:
+    """Bring every missing blob, and keep the documents whose bytes were verified in memory."""
+    read: dict[Sha256, bytes] = {}
+    findings = []
+    for one in brought:
+        own = {one.bundle.envelope: one.signed.envelope, one.bundle.index: one.contents.index}
+        read |= {**one.contents.documents, **own}
+        keep(site, {**one.contents.documents, **own})
+        wanted = {d: b for d, b in one.signed.statement.blobs.items() if d in plan.missing and d not in read}
+        unread = {d: b for d, b in wanted.items() if not site.store.holds(d, b.size)}
+        findings.append((one.media, copy_blobs(one.media, site, unread, progress)))
+    for media, found in findings:
+        refuse(found, str(media.root))
+
+
+def _receipt(site: Site, plan: Plan, number: int, now: datetime, asked: str) -> Receipt:
+    added, removed = difference(plan.before, plan.record)
+    copied = Amount(len(plan.missing), plan.missing_bytes)
+    shared = Amount(len(plan.shared), plan.shared_bytes)
+    return Receipt(
+        Action.INSTALL, number, site.current(), now, asked, added, removed, plan.artifacts, copied, shared
     )

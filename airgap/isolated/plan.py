@@ -1,18 +1,20 @@
 """Plan before act: what an install would bring, share and replace, and whether it fits."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from airgap.errors import HostError, TrustError
 from airgap.isolated.entries import Entry, Text
-from airgap.isolated.generation import tree_directories
+from airgap.isolated.generation import Member, tree_directories
 from airgap.isolated.record import InstalledBundle, SiteRecord
 from airgap.isolated.site import Site
 from airgap.layout import digest_of
 from airgap.model import Sha256
 from airgap.store import host_errors
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.statement import StatedBlob
 from airgap.verify import Contents, Signed
 
 
@@ -28,12 +30,14 @@ class Room:
 class Plan:
     """What one install would do. `missing` blobs are copied, `shared` ones the site has; sizes in bytes."""
 
-    bundle: InstalledBundle
-    replaced: InstalledBundle | None
+    bundles: tuple[InstalledBundle, ...]
+    replaced: tuple[InstalledBundle, ...]
+    before: SiteRecord
+    """The site's bundles now."""
     record: SiteRecord
-    """The site's bundles afterwards."""
+    """And afterwards."""
     artifacts: tuple[str, ...]
-    """Names of what the bundle brings."""
+    """Names of what the bundles bring."""
     entries: tuple[Entry, ...]
     missing: dict[Sha256, StatedBlob]
     shared: dict[Sha256, StatedBlob]
@@ -51,8 +55,8 @@ class Plan:
         return sum(blob.size for blob in self.shared.values())
 
 
-def describe_bundle(signed: Signed, contents: Contents) -> InstalledBundle:
-    """The record of a bundle as a site keeps it."""
+def describe_bundle(signed: Signed, contents: Contents, now: datetime) -> InstalledBundle:
+    """The record of a bundle as a site keeps it; `now` is UTC in whole seconds."""
     stated = signed.statement
     return InstalledBundle(
         stated.name,
@@ -65,28 +69,33 @@ def describe_bundle(signed: Signed, contents: Contents) -> InstalledBundle:
         digest_of(signed.envelope),
         digest_of(contents.index),
         stated.lock,
+        now,
     )
 
 
 def make_plan(
-    site: Site, before: SiteRecord, bundle: InstalledBundle, stated: Statement, entries: tuple[Entry, ...]
+    site: Site, before: SiteRecord, newcomers: Sequence[Member], entries: tuple[Entry, ...]
 ) -> Plan:
     """Compare what is signed with what the site holds. Raises HostError when the site cannot be asked."""
-    missing = {d: b for d, b in stated.blobs.items() if not site.store.holds(d, b.size)}
-    shared = {d: b for d, b in stated.blobs.items() if d not in missing}
-    replaced = before.find(bundle.name)
-    same = replaced is not None and replaced.payload == bundle.payload
+    stated = {digest: blob for member in newcomers for digest, blob in member.blobs.items()}
+    missing = {d: b for d, b in stated.items() if not site.store.holds(d, b.size)}
+    shared = {d: b for d, b in stated.items() if d not in missing}
+    after = before
+    for member in newcomers:
+        after = after.replacing(member.bundle)
+    held = [before.find(member.bundle.name) for member in newcomers]
     return Plan(
-        bundle,
-        None if same else replaced,
-        before.replacing(bundle),
-        tuple(artifact.name for artifact in stated.artifacts),
+        tuple(member.bundle for member in newcomers),
+        tuple(old for old, new in zip(held, newcomers, strict=True) if old and old != new.bundle),
+        before,
+        after,
+        tuple(bundled.artifact.name for member in newcomers for bundled in member.artifacts),
         entries,
         missing,
         shared,
         _needed(site, missing, entries),
         _free(site),
-        unchanged=same and not missing,
+        unchanged=after == before and not missing,
     )
 
 

@@ -1,9 +1,9 @@
 """A site: the directory on the isolated side that bundles are installed into, one generation at a time.
 
     blobs/sha256/<hex>    every installed byte once; with oci-layout and index.json an OCI image layout
-    generations/<n>/      one complete state: hard links into the blobs, site.json, receipt.json
+    generations/<n>/      one complete state: hard links into the blobs, site.json, receipt.json, SHA384SUMS
     current               -> generations/<n>
-    receipts/<n>.json     what each install changed; outlives its generation
+    receipts/<n>.json     what each change did; outlives its generation
     staging/<random>/     what is not whole yet
     trust/                the pinned root, the floors
     lock                  held by whoever changes the site
@@ -20,19 +20,28 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from airgap.decode import MAX_DOCUMENT, read_capped
-from airgap.errors import HostError, IntegrityError
-from airgap.isolated.record import SiteRecord, parse_record
+from airgap.errors import HostError, InputError, IntegrityError
+from airgap.isolated.record import Receipt, SiteRecord, parse_receipt, parse_record, render_receipt
 from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT
+from airgap.progress import Progress, Silent
 from airgap.store import FILE_MODE, Store, fsync_directory, host_errors, write_durably
 
 DIRECTORY_MODE = 0o755
 RECORD_FILE = "site.json"
 RECEIPT_FILE = "receipt.json"
+SUMS_FILE = "SHA384SUMS"
+LOCK_FILE = "lock"
+PENDING_FILE = "rollback.json"
+"""The receipt of a rollback whose switch may not have happened yet."""
+
+POLL = 0.2
+"""Seconds between two attempts to take the lock."""
 
 
 class Site:
@@ -100,13 +109,39 @@ class Site:
             )
         return int(match[1])
 
-    def record(self) -> SiteRecord:
-        """What is installed now. Raises IntegrityError or InputError when the record is damaged."""
-        number = self.current()
+    def record(self, number: int | None = None) -> SiteRecord:
+        """What is installed in a generation, the current one unless `number` says otherwise.
+
+        Raises IntegrityError when its record is damaged or gone.
+        """
+        number = number or self.current()
         if number is None:
             return SiteRecord(())
         path = self.generation(number) / RECORD_FILE
-        return parse_record(read_capped(path, max_bytes=MAX_DOCUMENT), str(path))
+        try:
+            return parse_record(read_capped(path, max_bytes=MAX_DOCUMENT), str(path))
+        except InputError as error:
+            raise IntegrityError(
+                error.message, remedy="install a bundle again, or roll back to a whole generation"
+            ) from None
+
+    def numbers(self) -> list[int]:
+        """Every generation that is here, the oldest first."""
+        return sorted(_numbers(self.generations, ""))
+
+    def carried_receipt(self, number: int) -> Receipt:
+        """The receipt of what made a generation. Raises InputError when it is damaged or gone."""
+        path = self.generation(number) / RECEIPT_FILE
+        return parse_receipt(read_capped(path, max_bytes=MAX_DOCUMENT), str(path))
+
+    def receipt_files(self) -> list[Path]:
+        """Every receipt, oldest first."""
+        return [self.receipt(number) for number in sorted(_numbers(self.receipts, ".json"))]
+
+    def record_files(self) -> list[Path]:
+        """The record of every generation that became current."""
+        numbers = [n for n in sorted(_numbers(self.generations, "")) if self.receipt(n).exists()]
+        return [self.generation(number) / RECORD_FILE for number in numbers]
 
     def ever_installed(self) -> bool:
         """Whether anything was ever activated here; receipts outlive generations."""
@@ -117,21 +152,65 @@ class Site:
         numbers = [*_numbers(self.generations, ""), *_numbers(self.receipts, ".json")]
         return max(numbers, default=0) + 1
 
-    def recover(self) -> None:
-        """Finish or remove what a killed run left; the caller holds the lock. Raises HostError."""
+    def recover(self) -> Receipt | None:
+        """Finish or remove what a killed run left; the caller holds the lock. Raises HostError.
+
+        Returns the receipt of a rollback that had switched and was killed before it could say so.
+        """
         current = self.current()
         with host_errors(self.root):
-            for leftover in (*self.staging.iterdir(), *self.generations.glob("*.tmp")):
-                shutil.rmtree(leftover)
-            for leftover in (
-                path for place in (self.root, self.trust, self.receipts) for path in _half(place)
-            ):
-                leftover.unlink()
-            for number in _numbers(self.generations, ""):
-                if number > (current or 0) and not self.receipt(number).exists():
-                    shutil.rmtree(self.generation(number))
+            for leftover in self.leftovers():
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
         if current is not None:
             self.write_receipt(current)
+        return self._finish_rollback(current)
+
+    def leftovers(self) -> list[Path]:
+        """What a killed run left that no generation needs, blobs aside."""
+        current = self.current() or 0
+        places = [place for place in (self.root, self.trust, self.receipts) if place.is_dir()]
+        never_current = [
+            self.generation(number)
+            for number in self.numbers()
+            if number > current and not self.receipt(number).exists()
+        ]
+        return [
+            *(self.staging.iterdir() if self.staging.is_dir() else ()),
+            *self.generations.glob("*.tmp"),
+            *(path for place in places for path in _half(place)),
+            *never_current,
+        ]
+
+    def switch_back(self, receipt: Receipt) -> None:
+        """Make an older (or again a newer) generation the current one, with its receipt. Raises HostError.
+
+        The receipt is durable before the switch and gets its number after it, so that a run which finds
+        it there knows whether the switch happened.
+        """
+        write_durably(self.receipts / PENDING_FILE, render_receipt(receipt))
+        self.activate(receipt.generation)
+        self._publish_pending()
+
+    def _finish_rollback(self, current: int | None) -> Receipt | None:
+        pending = self.receipts / PENDING_FILE
+        if not pending.exists():
+            return None
+        with host_errors(pending):
+            receipt = parse_receipt(read_capped(pending, max_bytes=MAX_DOCUMENT), str(pending))
+            if receipt.generation != current:
+                pending.unlink()
+                return None
+        self._publish_pending()
+        return receipt
+
+    def _publish_pending(self) -> None:
+        pending = self.receipts / PENDING_FILE
+        with host_errors(pending):
+            os.rename(pending, self.receipt(self.next_number()))
+            fsync_directory(self.receipts)
 
     def write_receipt(self, number: int) -> None:
         """Publish the receipt that a generation carries, unless it is published already. Raises HostError."""
@@ -156,37 +235,54 @@ class Site:
             shutil.rmtree(directory, ignore_errors=True)
 
     @contextmanager
-    def locked(self, asked: str) -> Iterator[None]:
-        """Hold the site against every other installer (flock, released by the kernel when a holder dies).
+    def locked(self, asked: str, *, wait: float = 0, progress: Progress | None = None) -> Iterator[None]:
+        """Hold the site against every other change (flock, released by the kernel when a holder dies).
 
-        Raises HostError naming the process that holds it and what it was asked.
+        Waits up to `wait` seconds for another holder, then raises HostError naming the process that
+        holds it and what it was asked.
         """
         make_directory(self.root)
-        path = self.root / "lock"
+        path = self.root / LOCK_FILE
         with host_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         try:
             with host_errors(path):
-                self._take(descriptor, asked)
+                self._take(descriptor, wait, progress or Silent())
+                os.ftruncate(descriptor, 0)
+                os.write(
+                    descriptor, f"process {os.getpid()} on {os.uname().nodename}: {asked}\n".encode()[:1000]
+                )
             yield
         finally:
             os.close(descriptor)
 
-    def _take(self, descriptor: int, asked: str) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
-            raise HostError(
-                f"{self.root}: being changed by {holder}", remedy="wait until it has ended, then repeat"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}: {asked}\n".encode()[:1000])
+    def _take(self, descriptor: int, wait: float, progress: Progress) -> None:
+        deadline = time.monotonic() + wait
+        told = ""
+        while not _try_lock(descriptor):
+            holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
+            if time.monotonic() >= deadline:
+                raise HostError(
+                    f"{self.root}: being changed by {holder}",
+                    remedy="wait until it has ended, then repeat; --wait SECONDS waits for it",
+                )
+            if holder != told:
+                progress.note(f"waiting for {holder}")
+                told = holder
+            time.sleep(POLL)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _half(directory: Path) -> Iterator[Path]:
-    """What `write_durably` and `point` left under a temporary name; a root being pinned is not ours."""
-    ours = rf"\.([0-9a-f]+\.link|({LAYOUT_FILE}|accepted\.json|[0-9]+\.json)\.[0-9]+)"
+    """What `write_durably` and `point` left under a temporary name."""
+    ours = rf"\.([0-9a-f]+\.link|({LAYOUT_FILE}|[a-z]+\.json|[0-9]+(\.root)?\.json)\.[0-9]+)"
     return (path for path in directory.iterdir() if re.fullmatch(ours, path.name))
 
 

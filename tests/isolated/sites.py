@@ -5,8 +5,8 @@ from pathlib import Path
 
 from airgap.isolated.site import Site
 
-OWN = ("receipt.json",)
-"""Files that differ from one run to the next: they hold a time and a generation's number."""
+OWN = ("receipt.json", "site.json", "SHA384SUMS")
+"""Files that differ from one run to the next: they hold a time and a generation's number, or their digest."""
 
 
 def snapshot(site: Path) -> dict[str, bytes] | None:

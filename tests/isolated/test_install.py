@@ -47,7 +47,7 @@ def test_a_site_holds_all_four_kinds(site: Path, tmp_path: Path) -> None:
     found = snapshot(site)
     assert found is not None
     assert {path.split("/")[0] for path in found} == {
-        "wheels", "models", "hub", "containers", "files", "env.sh", "index.json", "site.json",
+        "wheels", "models", "hub", "containers", "files", "env.sh", "index.json",
     }  # fmt: skip
     assert found["hub/models--example--tiny/refs/main"] == b"c" * 40
     assert found["models/tiny/config.json"] == b'{"model_type": "tiny"}'
@@ -66,8 +66,10 @@ def test_the_receipt_says_what_changed_and_who_vouched(site: Path, tmp_path: Pat
     assert installing(notes(tmp_path / "c", b"two", sequence=2, version="2"), site) == 0
     receipt = json.loads((site / "receipts" / "2.json").read_bytes())
     assert (receipt["generation"], receipt["previous"]) == (2, 1)
-    assert receipt["bundle"]["signers"] == ["alice", "bob"]
-    assert receipt["replaced"]["sequence"] == 1
+    assert receipt["action"] == "install"
+    (added,), (removed,) = receipt["added"], receipt["removed"]
+    assert added["signers"] == ["alice", "bob"]
+    assert (added["sequence"], removed["sequence"]) == (2, 1)
     assert receipt["asked"] == f"airgap install {tmp_path / 'c'}"
     assert receipt["shared"]["blobs"] == 1  # the empty config of every file artifact
     assert sorted(os.listdir(site / "receipts")) == ["1.json", "2.json"]
@@ -149,7 +151,7 @@ def test_a_dry_run_writes_nothing(site: Path, tmp_path: Path, capsys: pytest.Cap
     bundle = notes(tmp_path / "b", b"one")
     assert installing(bundle, site, "--dry-run", "--json") == 0
     assert sorted(os.listdir(site)) == ["trust"]
-    (document,) = json.loads(capsys.readouterr().out)["bundles"]
+    document = json.loads(capsys.readouterr().out)
     assert document["missing"]["blobs"] == 4
     assert document["generation"] is None
 
@@ -280,7 +282,7 @@ def test_media_that_fail_midway_are_named_and_a_rerun_reads_only_the_rest(
     assert f"{bundle}/blobs/sha256/{last.sha256}: cannot be read: Input/output error" in said
     assert snapshot(site) is None
     assert installing(bundle, site, "--json") == 0
-    (document,) = json.loads(capsys.readouterr().out)["bundles"]
+    document = json.loads(capsys.readouterr().out)
     assert document["missing"]["blobs"] < len(weights)
     assert problems(site) == []
 
@@ -417,4 +419,4 @@ def test_a_clock_set_back_does_not_revive_what_expired(site: Path, tmp_path: Pat
         expires_at=long_ago.replace(year=2002),
     )
     with Media(expired) as media, pytest.raises(TrustError, match="expired"):
-        install(media, Site(site), bundles.trust().root, long_ago, asked="", progress=Silent())
+        install([media], Site(site), long_ago, asked="", progress=Silent())

@@ -8,9 +8,21 @@ from hypothesis import strategies as st
 
 from airgap.errors import InputError, TrustError
 from airgap.isolated.memory import Memory, load_memory, save_memory
-from airgap.isolated.record import InstalledBundle, SiteRecord, parse_record, render_record
+from airgap.isolated.record import (
+    Action,
+    Amount,
+    InstalledBundle,
+    Receipt,
+    SiteRecord,
+    difference,
+    parse_receipt,
+    parse_record,
+    render_receipt,
+    render_record,
+)
 from airgap.isolated.site import Site
 from airgap.trust.decide import Accepted
+from airgap.trust.instant import EPOCH
 from airgap.trust.root import Floor
 from tests.trust.statements import hex_digits, instants, names
 
@@ -26,6 +38,23 @@ installed = st.builds(
     hex_digits(64),
     hex_digits(64),
     hex_digits(64),
+    instants,
+    st.lists(names, max_size=2).map(tuple),
+)
+amounts = st.builds(Amount, st.integers(0, 2**53), st.integers(0, 2**53))
+bundle_lists = st.lists(installed, max_size=2).map(tuple)
+receipts = st.builds(
+    Receipt,
+    st.sampled_from(Action),
+    st.integers(1, 2**53),
+    st.none() | st.integers(1, 2**53),
+    instants,
+    st.text(st.characters(codec="utf-8"), max_size=9),
+    bundle_lists,
+    bundle_lists,
+    st.lists(names, max_size=2).map(tuple),
+    amounts,
+    amounts,
 )
 records = st.lists(installed, max_size=3, unique_by=lambda bundle: bundle.name).map(
     lambda bundles: SiteRecord(tuple(sorted(bundles, key=lambda b: b.name)))
@@ -44,6 +73,24 @@ memories = st.builds(
 @given(records)
 def test_a_record_comes_back_as_it_was(record: SiteRecord) -> None:
     assert parse_record(render_record(record), "site.json") == record
+
+
+@given(receipts)
+def test_a_receipt_comes_back_as_it_was(receipt: Receipt) -> None:
+    assert parse_receipt(render_receipt(receipt), "1.json") == receipt
+
+
+def test_an_unknown_action_is_refused() -> None:
+    data = render_receipt(Receipt(Action.ROLLBACK, 1, 2, EPOCH, "", (), ()))
+    with pytest.raises(InputError, match="expected install, uninstall, rollback"):
+        parse_receipt(data.replace(b'"rollback"', b'"erase"'), "1.json")
+
+
+@given(records, records)
+def test_a_difference_leads_from_one_record_to_the_other(before: SiteRecord, after: SiteRecord) -> None:
+    added, removed = difference(before, after)
+    assert (set(before.bundles) - set(removed)) | set(added) == set(after.bundles)
+    assert not set(added) & set(before.bundles)
 
 
 @given(records, installed)
