@@ -5,6 +5,7 @@ annotations.md; CNCF model-spec for models.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
 ENVELOPE_FILE = "bundle.dsse.json"
 VERIFY_DIRECTORY = "verify"
+ROOTS_DIRECTORY = "roots"
+ROOT_NAME = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
+"""A root by its version, in a bundle's `roots/`, in a site's `trust/`, and beside each other."""
 
 WHEELS_TYPE = "application/vnd.airgap.wheels.v1"
 WHEEL_LAYER = "application/vnd.airgap.wheel.v1+zip"
@@ -73,6 +77,11 @@ class BundledArtifact:
 def blob_path(digest: Sha256) -> BundlePath:
     """Where a blob lies below the bundle's directory (image-layout.md, "Blobs")."""
     return BundlePath(f"blobs/sha256/{digest}")
+
+
+def root_name(version: int) -> str:
+    """The name of a root's file; `ROOT_NAME` is the inverse."""
+    return f"{version}.root.json"
 
 
 def digest_of(data: bytes) -> Sha256:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from airgap.decode import Fields, read_document
 from airgap.errors import InputError
-from airgap.manifest import read_target, target_table
+from airgap.manifest import read_audience, read_target, target_table
 from airgap.model import (
     NAME_PATTERN,
     Artifact,
@@ -48,6 +48,8 @@ class Lock:
     target: Target
     tools: Mapping[str, str]
     artifacts: tuple[Artifact, ...]
+    audience: tuple[str, ...] = ()
+    """Names of the sites it is for; empty for every site."""
 
     def find(self, name: str) -> Artifact | None:
         return next((a for a in self.artifacts if a.name == name), None)
@@ -57,7 +59,8 @@ def render_lock(lock: Lock) -> bytes:
     """The bytes of a lock file; `parse_lock` is the inverse."""
     document = {
         "format": FORMAT,
-        "bundle": {"name": lock.name, "version": lock.version, "channel": lock.channel},
+        "bundle": {"name": lock.name, "version": lock.version, "channel": lock.channel}
+        | ({"audience": list(lock.audience)} if lock.audience else {}),
         "manifest": {"sha256": lock.manifest},
         "target": target_table(lock.target),
         "tools": dict(sorted(lock.tools.items())),
@@ -151,6 +154,7 @@ def _lock(fields: Fields) -> Lock:
         read_target(fields.table("target")),
         {key: tools.text(key) for key in tools.all_keys()},
         tuple(a for table in fields.tables("artifacts") if (a := _artifact(table)) is not None),
+        read_audience(bundle),
     )
     for table in (bundle, manifest, tools):
         table.done()

@@ -101,6 +101,8 @@ class Manifest:
     requests: tuple[Request, ...]
     sha256: Sha256
     directory: Path
+    audience: tuple[str, ...] = ()
+    """Names of the sites the bundle is for; empty for every site."""
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -115,6 +117,7 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     name = bundle.text("name", pattern=NAME_PATTERN, expected=_NAME)
     version = bundle.text("version", pattern=VERSION_PATTERN, expected="a version such as 2026.11")
     channel = bundle.text("channel", default=name, pattern=NAME_PATTERN if name else "", expected=_NAME)
+    audience = read_audience(bundle)
     bundle.done()
     target = read_target(document.table("target"))
     requests: list[Request] = [
@@ -127,7 +130,20 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     document.done()
     document.raise_if_bad(what)
     digest = Sha256(hashlib.sha256(data).hexdigest())
-    return Manifest(name, version, channel, target, tuple(requests), digest, directory)
+    return Manifest(name, version, channel, target, tuple(requests), digest, directory, audience)
+
+
+def read_audience(fields: Fields) -> tuple[str, ...]:
+    """The `audience` of a manifest, lock or statement: names of sites; absent means every site."""
+    if not fields.has("audience"):
+        return ()
+    names = fields.texts("audience")
+    if not names or len(set(names)) != len(names):
+        fields.problem("audience", "expected distinct names of sites, or no such key for every site")
+    for name in names:
+        if not re.fullmatch(NAME_PATTERN, name):
+            fields.problem("audience", f"expected {_NAME}, found {name[:80]!r}")
+    return names
 
 
 def read_target(fields: Fields) -> Target:

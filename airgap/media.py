@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -89,6 +90,24 @@ class Media:
                 yield entry
                 if entry.type is EntryType.DIRECTORY and entry.path in descend:
                     pending.append(entry.path)
+
+    def names(self, directory: str, *, at_most: int) -> list[str]:
+        """What lies in a directory, unsorted; none when it is not there.
+
+        Raises IntegrityError when it is no directory or holds more, HostError when it cannot be read.
+        """
+        try:
+            with self._directory(directory) as descriptor, os.scandir(descriptor) as found:
+                names = [entry.name for entry in islice(found, at_most + 1)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise IntegrityError(f"{directory}: expected a directory, found something else") from None
+            raise _media_error(self.root / directory, error) from error
+        if len(names) > at_most:
+            raise IntegrityError(f"{directory}: more than {at_most} names")
+        return names
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
         """At most `max_bytes` + 1 bytes of a regular file, so that the caller sees an oversized one.

@@ -1,17 +1,26 @@
-"""The root a site trusts: `<site>/trust/root.json`, written once by `airgap trust pin`, read by every verb.
+"""The root a site trusts: pinned once by `airgap trust pin`, then succeeded by the roots that follow it.
 
+    trust/root.json        the root in force
+    trust/<n>.root.json    every version since the pinned one, so that the chain can be audited
+
+`<n>.root.json` is durable before root.json is replaced, and reading goes on from root.json along what
+lies beside it: killed between the two, or given an older root.json, a site trusts the end of the chain.
 The site's directory is trusted to hold what was put there, not to hold it as a link to elsewhere:
 nothing below the site is followed.
 """
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from airgap.decode import read_capped
 from airgap.errors import HostError, InputError, TrustError
+from airgap.layout import ROOT_NAME, ROOTS_DIRECTORY, root_name
+from airgap.media import Media
 from airgap.store import fsync_directory, host_errors, write_durably
 from airgap.trust.root import MAX_ROOT, Root, load_pinned, verify_first
+from airgap.trust.succession import MAX_VERSIONS, Successor, follow
 
 TRUST_DIRECTORY = "trust"
 ROOT_FILE = "root.json"
@@ -20,7 +29,7 @@ _DIRECTORY_MODE = 0o755
 
 
 def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) -> Root:
-    """The root to judge by: the one pinned in `site`, or the file `root` where its fingerprint is known.
+    """The root to judge by: the one in force in `site`, or the file `root` where its fingerprint is known.
 
     With both, the site's decides and the file must be the same root. Raises TrustError when there is
     none, when it lacks its own signatures, or when it is not the one the fingerprint or the site names;
@@ -30,7 +39,7 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
     given = _read_given(root, fingerprint) if root or fingerprint else None
     if pinned and given and pinned != given:
         raise TrustError(
-            f"{root}: expected the root that {site} pins (version {pinned.version}),"
+            f"{root}: expected the root that {site} trusts (version {pinned.version}),"
             f" found another (version {given.version})",
             remedy="leave --root out to judge by the site's own",
         )
@@ -45,28 +54,81 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
 
 
 def pin(site: Path, data: bytes, fingerprint: str, what: str) -> Root:
-    """Make `data` the root of a site, durably. Pinning the same root again changes nothing.
+    """Make `data` the root of a site, durably; returns the root in force.
 
-    Raises TrustError for another fingerprint, missing signatures, or a site that pins another root;
-    InputError when `data` is no root; HostError when the site cannot be written.
+    Pinning again what the site has pinned or followed changes nothing. Raises TrustError for another
+    fingerprint, missing signatures, or a site that trusts another root; InputError when `data` is no
+    root; HostError when the site cannot be written.
     """
     root = verify_first(data, fingerprint, what)
     pinned = _read_pinned(site)
-    if pinned == root:
+    if pinned is None:
+        _write(site, [Successor(root, data)])
         return root
-    if pinned:
+    name = root_name(root.version)
+    kept = read_trust(site, name, max_bytes=MAX_ROOT)
+    if root != pinned and (kept is None or _load(kept, name) != root):
         raise TrustError(
             f"{site} already pins version {pinned.version} of another root",
             remedy="a new root must be signed by the holders of the old one; a new site may pin any",
         )
-    trust = site / TRUST_DIRECTORY
-    with host_errors(trust):
-        trust.mkdir(parents=True, exist_ok=True)
-        trust.chmod(_DIRECTORY_MODE)
-        write_durably(trust / ROOT_FILE, data)
-        fsync_directory(site)
-        fsync_directory(site.parent)
-    return root
+    return pinned
+
+
+def extend(site: Path, chain: Sequence[Successor]) -> None:
+    """Make what `follow` returned the site's, durably; the caller holds the site. Raises HostError."""
+    if chain:
+        _write(site, chain)
+
+
+def carried_roots(media: Media, root: Root) -> tuple[Successor, ...]:
+    """The roots after `root` that a bundle brings in `roots/`, each proven by the one before it.
+
+    Versions up to `root` are not read. Raises TrustError for a gap or a root that does not follow,
+    IntegrityError for a link in place of one, HostError when the media cannot be read.
+    """
+    names = media.names(ROOTS_DIRECTORY, at_most=MAX_VERSIONS)
+    versions = [int(match[1]) for name in names if (match := ROOT_NAME.fullmatch(name))]
+
+    def read(version: int) -> bytes:
+        return media.read(f"{ROOTS_DIRECTORY}/{root_name(version)}", max_bytes=MAX_ROOT)
+
+    return follow(root, versions, read)
+
+
+def newest(root: Root, chain: Sequence[Successor]) -> Root:
+    """The end of the chain, or `root` where nothing followed it."""
+    return chain[-1].root if chain else root
+
+
+def read_trust(site: Path, name: str, *, max_bytes: int) -> bytes | None:
+    """At most `max_bytes` + 1 bytes of a file in `<site>/trust/`; None when it is not there.
+
+    Raises TrustError when the directory is a link, or the file is no regular one; HostError.
+    """
+    path = site / TRUST_DIRECTORY / name
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path.parent, error) from error
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(directory)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise TrustError(
+                f"{path}: expected the site's trust memory, found something that is no regular file",
+                remedy="find out who changed it before trusting this site",
+            )
+        return stream.read(max_bytes + 1)
 
 
 def _read_given(root: Path | None, fingerprint: str | None) -> Root:
@@ -79,32 +141,39 @@ def _read_given(root: Path | None, fingerprint: str | None) -> Root:
 
 
 def _read_pinned(site: Path) -> Root | None:
-    """None when nothing was ever pinned. Raises TrustError when the pinned root is not a plain file."""
-    path = site / TRUST_DIRECTORY / ROOT_FILE
-    try:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    """The root in force; None when nothing was ever pinned. Raises TrustError when it is damaged."""
+    data = read_trust(site, ROOT_FILE, max_bytes=MAX_ROOT)
+    if data is None:
         return None
-    except OSError as error:
-        raise _unreadable(path.parent, error) from error
+    root = _load(data, str(site / TRUST_DIRECTORY / ROOT_FILE))
+    names = os.listdir(site / TRUST_DIRECTORY)
+    versions = [int(match[1]) for name in names if (match := ROOT_NAME.fullmatch(name))]
+
+    def read(version: int) -> bytes:
+        return read_trust(site, root_name(version), max_bytes=MAX_ROOT) or b""
+
+    return newest(root, follow(root, versions, read))
+
+
+def _load(data: bytes, what: str) -> Root:
     try:
-        descriptor = os.open(ROOT_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    finally:
-        os.close(directory)
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise TrustError(f"{path}: expected the pinned root, found something that is no regular file")
-        data = stream.read(MAX_ROOT + 1)
-    try:
-        return load_pinned(data, str(path))
+        return load_pinned(data, what)
     except InputError as error:
         raise TrustError(
             error.message, remedy="the pinned root is damaged: restore it from a backup"
         ) from error
+
+
+def _write(site: Path, chain: Sequence[Successor]) -> None:
+    trust = site / TRUST_DIRECTORY
+    with host_errors(trust):
+        trust.mkdir(parents=True, exist_ok=True)
+        trust.chmod(_DIRECTORY_MODE)
+        for successor in chain:
+            write_durably(trust / root_name(successor.root.version), successor.data)
+        write_durably(trust / ROOT_FILE, chain[-1].data)
+        fsync_directory(site)
+        fsync_directory(site.parent)
 
 
 def _unreadable(path: Path, error: OSError) -> HostError | TrustError:

@@ -25,6 +25,8 @@ from airgap.layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     OCI_LAYOUT,
+    ROOT_NAME,
+    ROOTS_DIRECTORY,
     VERIFY_DIRECTORY,
     BundledArtifact,
     blob_path,
@@ -36,9 +38,9 @@ from airgap.media import Entry, EntryType, Media, MissingFileError, shown
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
 from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable
-from airgap.trust.decide import Accepted, Judged, judge
+from airgap.trust.decide import Accepted, Judged, Recipient, judge
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
-from airgap.trust.root import Root
+from airgap.trust.root import MAX_ROOT, Root
 from airgap.trust.statement import SUMS, StatedBlob, Statement
 from airgap.workers import spread
 
@@ -101,19 +103,21 @@ def verify_bundle(
     now: datetime,
     *,
     accepted: Mapping[str, Accepted] | None = None,
+    recipient: Recipient | None = None,
     progress: Progress,
     jobs: int | None = None,
 ) -> Verification:
     """Judge a bundle whole, hashing every byte in `jobs` threads (default: one per CPU).
 
-    `now` is UTC; `accepted` is a site's memory, where there is a site.
+    `root` is the newest one known, the bundle's own included; `now` is UTC; `accepted` is a site's
+    memory and `recipient` its name, where there is a site.
 
     Raises TrustError when the signatures do not hold, and HostError when the media cannot be read;
     everything else is a finding.
     """
-    signed = open_signed(media, root, now, accepted)
+    signed = open_signed(media, root, now, accepted, recipient)
     contents, findings = examine(media, signed, progress=progress, jobs=jobs)
-    return Verification(signed.judged, contents, findings)
+    return Verification(signed.judged, contents, (*findings, *signed.judged.findings))
 
 
 def examine(
@@ -138,9 +142,13 @@ def examine(
 
 
 def open_signed(
-    media: Media, root: Root, now: datetime, accepted: Mapping[str, Accepted] | None = None
+    media: Media,
+    root: Root,
+    now: datetime,
+    accepted: Mapping[str, Accepted] | None = None,
+    recipient: Recipient | None = None,
 ) -> Signed:
-    """Steps 1 and 2; `accepted` is a site's memory. Raises TrustError, or InputError for no bundle at all."""
+    """Steps 1 and 2. Raises TrustError, or InputError for no bundle at all."""
     try:
         envelope = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
     except MissingFileError:
@@ -148,12 +156,12 @@ def open_signed(
             f"{media.root}: not a bundle: it has no {ENVELOPE_FILE}",
             remedy="name the directory that holds it; a bundle without it was never signed",
         ) from None
-    return Signed(envelope, judge(envelope, root, now, accepted))
+    return Signed(envelope, judge(envelope, root, now, accepted, recipient))
 
 
 def survey(media: Media, signed: Signed) -> list[Finding]:
     """Step 3: names, types and sizes, without opening a file. Raises HostError."""
-    return list(judge_entries(media.entries(DIRECTORIES), expected_sizes(signed)))
+    return list(judge_entries(media.entries(DIRECTORIES | {ROOTS_DIRECTORY}), expected_sizes(signed)))
 
 
 def expected_sizes(signed: Signed) -> dict[str, int | None]:
@@ -169,6 +177,9 @@ def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) 
     seen: set[str] = set()
     superfluous = 0
     for entry in entries:
+        if (carried := _judge_carried(entry)) is not None:
+            yield from carried
+            continue
         wanted = EntryType.DIRECTORY if entry.path in DIRECTORIES else EntryType.FILE
         if entry.path not in expected and entry.path not in DIRECTORIES:
             superfluous += 1
@@ -188,6 +199,22 @@ def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) 
     if superfluous > MAX_SUPERFLUOUS:
         message = f"{superfluous - MAX_SUPERFLUOUS} more names that no holder signed"
         yield _finding("integrity-unexpected", ".", message, remedy=REMOVE)
+
+
+def _judge_carried(entry: Entry) -> list[Finding] | None:
+    """`roots/` may be there with roots in it, which vouch for themselves; None for any other name."""
+    directory, _, name = entry.path.rpartition("/")
+    is_root = directory == ROOTS_DIRECTORY and ROOT_NAME.fullmatch(name)
+    if not is_root and entry.path != ROOTS_DIRECTORY:
+        return None
+    wanted = EntryType.FILE if is_root else EntryType.DIRECTORY
+    if entry.type is not wanted:
+        message = f"expected a {wanted}, found a {entry.type}"
+        return [_finding("integrity-type", entry.path, message, remedy=RECOPY)]
+    if entry.size > MAX_ROOT:
+        message = f"expected at most {MAX_ROOT} bytes, found {entry.size}"
+        return [_finding("integrity-size", entry.path, message, remedy=RECOPY)]
+    return []
 
 
 def read_index(media: Media, signed: Signed) -> tuple[bytes | None, list[Finding]]:
@@ -339,7 +366,7 @@ def _read_document(media: Media, statement: Statement, digest: Sha256) -> bytes:
 
 def _disagreements(statement: Statement, lock: Lock, artifacts: Iterable[BundledArtifact]) -> Iterator[str]:
     """Statement, lock and layout say the same thing three times; a difference is a defect or an attack."""
-    for key in ("name", "version", "channel", "target"):
+    for key in ("name", "version", "channel", "audience", "target"):
         if getattr(statement, key) != getattr(lock, key):
             yield f"{key}: {getattr(statement, key)} is signed, the lock has {getattr(lock, key)}"
     stated = [(a.kind, a.name, a.media_type, a.digest, a.size) for a in statement.artifacts]

@@ -260,7 +260,7 @@ def test_the_command_says_who_signed_and_until_when(
     site = bundles.pin(tmp_path / "site")
     assert run(["verify", str(bundle), "--site", str(site)]) == 0
     shown = capsys.readouterr().out
-    assert "signed by alice, bob; not signed by carol; holds until" in shown
+    assert "signed by alice, bob; not signed by carol, not needed; holds until" in shown
     assert "every byte is as signed" in shown
 
 

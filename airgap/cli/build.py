@@ -8,14 +8,15 @@ import click
 
 from airgap.cli.options import FILE, instant, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
-from airgap.cli.signing import load_signers, read_root, show_signatures, signature_state
+from airgap.cli.signing import load_signers, read_root, roots_beside, show_signatures, signature_state
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.cli.workspace import open_context, read_locked
 from airgap.connected.build import Built, Edition, build_bundle
-from airgap.connected.ledger import open_ledger
+from airgap.connected.ledger import Ledger, open_ledger
 from airgap.errors import InputError
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
+from airgap.trust.root import Floor
 from airgap.trust.statement import MAX_SEQUENCE
 
 
@@ -32,6 +33,12 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
 @click.option("--root", type=FILE, required=True, metavar="FILE", help="The root that names the holders.")
 @click.option("--out", type=FILE, default=Path("out"), show_default=True, metavar="DIR", help="Build here.")
 @click.option("--sequence", type=click.IntRange(1, MAX_SEQUENCE), help="Default: the channel's next one.")
+@click.option(
+    "--epoch",
+    type=click.IntRange(0, MAX_SEQUENCE),
+    metavar="N",
+    help="Count sequences anew, above all of earlier epochs. Default: the channel's newest one.",
+)
 @click.option(
     "--created-at", type=instant, metavar="TIME", help="In UTC. Default: SOURCE_DATE_EPOCH, else now."
 )
@@ -52,6 +59,7 @@ def build(
     root: Path,
     out: Path,
     sequence: int | None,
+    epoch: int | None,
     created_at: datetime | None,
     expires_in: timedelta,
     *,
@@ -62,10 +70,12 @@ def build(
     """Build the locked MANIFEST into DIR/<name>-<version>, signed with the keys given.
 
     What the store holds is not fetched again. A bundle that other holders still have to sign is
-    built all the same: airgap sign adds them, and until then it verifies with exit code 7.
+    built all the same: airgap sign adds them, and until then it verifies with exit code 7. Of the
+    versions before --root, those that lie beside it travel along, for sites that have not seen them.
     """
     locked = read_locked(manifest)
     trusted = read_root(root)
+    roots = roots_beside(root, trusted)
     signers = load_signers(keys, trusted, passphrases(passphrase_fd))
     created = created_at or _creation_time()
     progress = progress_for(json=as_json)
@@ -73,7 +83,8 @@ def build(
     with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:
             _note_first(locked.lock.channel)
-        edition = Edition(sequence or ledger.next_sequence(), created, created + expires_in)
+        number = _number(ledger, epoch, sequence)
+        edition = Edition(number, created, created + expires_in, roots)
         built = build_bundle(
             locked.lock,
             locked.data,
@@ -89,6 +100,11 @@ def build(
         emit(_document(built, surveyed))
     else:
         _show(built, surveyed)
+
+
+def _number(ledger: Ledger, epoch: int | None, sequence: int | None) -> Floor:
+    epoch = ledger.epoch() if epoch is None else epoch
+    return Floor(epoch, sequence or ledger.next_sequence(epoch))
 
 
 def _note_first(channel: str) -> None:
@@ -116,6 +132,8 @@ def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
     return {
         "bundle": str(built.path),
         "channel": stated.channel,
+        "audience": list(stated.audience),
+        "epoch": stated.epoch,
         "sequence": stated.sequence,
         "payload_sha384": surveyed.payload,
         "created_at": render_instant(stated.created_at),
@@ -133,7 +151,5 @@ def _show(built: Built, surveyed: Surveyed) -> None:
         f"{printable(str(built.path))}: {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs,"
         f" {human_bytes(stated.total_bytes)}; fetched {human_bytes(built.fetched_bytes)}"
     )
-    click.echo(
-        f"channel {stated.channel}, sequence {stated.sequence}, expires {render_instant(stated.expires_at)}"
-    )
+    click.echo(f"{stated.place}, expires {render_instant(stated.expires_at)}")
     show_signatures(surveyed, built.path)

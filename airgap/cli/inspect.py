@@ -15,7 +15,7 @@ from airgap.lock import Lock, distinct_files, parse_lock
 from airgap.manifest import target_table
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
-from airgap.pinned import trusted_root
+from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.instant import render_instant
@@ -77,7 +77,8 @@ def _read_bundle(path: Path, root: Root | None) -> _Inspected:
                 f"{path}: not a bundle: {error.message}",
                 remedy=f"name the directory that holds {ENVELOPE_FILE}",
             ) from None
-        surveyed = survey(data, root)
+        judge = newest(root, carried_roots(media, root)) if root else None
+        surveyed = survey(data, judge)
         stated = surveyed.statement
         lock = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
     if digest_of(lock) != stated.lock:
@@ -112,6 +113,7 @@ def _stated(surveyed: Surveyed) -> dict[str, object]:
     stated = surveyed.statement
     tally = surveyed.tally
     return {
+        "audience": list(stated.audience),
         "epoch": stated.epoch,
         "sequence": stated.sequence,
         "created_at": render_instant(stated.created_at),
@@ -152,7 +154,7 @@ def _show(inspected: _Inspected, *, files: bool) -> None:
 
 def _show_statement(surveyed: Surveyed) -> None:
     stated: Statement = surveyed.statement
-    click.echo(f"sequence {stated.sequence}, made {render_instant(stated.created_at)},", nl=False)
+    click.echo(f"{stated.place}, made {render_instant(stated.created_at)},", nl=False)
     click.echo(f" expires {render_instant(stated.expires_at)}")
     if surveyed.tally is None:
         click.echo(f"{len(surveyed.keyids)} signatures, not judged: give --site, or --root and --fingerprint")

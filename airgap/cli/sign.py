@@ -72,7 +72,7 @@ def _require_sound(bundle: Path, data: bytes, surveyed: Surveyed, progress: Prog
 
 def _show(stated: Statement) -> None:
     """What a signature will vouch for."""
-    click.echo(f"{stated.name} {stated.version}, channel {stated.channel}, sequence {stated.sequence}")
+    click.echo(f"{stated.name} {stated.version}, {stated.place}")
     for artifact in stated.artifacts:
         click.echo(f"  {artifact.kind:10} {artifact.name}  sha256:{artifact.digest}")
     size = f"{len(stated.blobs)} blobs, {human_bytes(stated.total_bytes)}"

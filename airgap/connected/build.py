@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -24,12 +24,14 @@ from airgap.layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     OCI_LAYOUT,
+    ROOTS_DIRECTORY,
     VERIFY_DIRECTORY,
     BundledArtifact,
     blob_path,
     digest_of,
     pack,
     render_index,
+    root_name,
 )
 from airgap.lock import Lock, distinct_files, lock_digest
 from airgap.model import Sha256, Sha384
@@ -39,6 +41,7 @@ from airgap.trust.checkable import checkable, render_sums
 from airgap.trust.envelope import payload_digest, sign
 from airgap.trust.envelope import render as render_envelope
 from airgap.trust.keys import Signer
+from airgap.trust.root import Floor
 from airgap.trust.statement import (
     PAYLOAD_TYPE,
     Previous,
@@ -50,17 +53,17 @@ from airgap.trust.statement import (
 )
 from airgap.workers import spread
 
-FIRST_EPOCH = 0
-"""A later epoch recovers a channel whose sequence was pushed too high."""
-
 
 @dataclass(frozen=True, slots=True)
 class Edition:
     """What tells two bundles of one lock apart. Equal editions of equal locks are equal bytes."""
 
-    sequence: int
+    number: Floor
+    """Epoch and sequence."""
     created_at: datetime
     expires_at: datetime
+    roots: Mapping[int, bytes] = field(default_factory=dict)
+    """Roots that travel along, by version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,14 @@ def build_bundle(
         sums = render_sums(
             {LAYOUT_FILE: _digest(_read(staging / LAYOUT_FILE)), INDEX_FILE: _digest(index)}, blobs
         )
-        previous = ledger.previous(edition.sequence)
+        previous = ledger.previous(edition.number)
         statement = _state(contents, blobs, edition, previous, index=_subject(index), sums=_subject(sums))
         payload = render(statement)
         envelope = _sign(payload, signers)
         _write(staging / ENVELOPE_FILE, envelope)
         write_checkable(staging, envelope, sums)
-        ledger.record(edition.sequence, payload_digest(payload))
+        _write_roots(staging, edition.roots)
+        ledger.record(edition.number, payload_digest(payload))
         _publish(staging, destination)
     return Built(destination, statement, envelope, fetched)
 
@@ -149,6 +153,18 @@ def write_checkable(bundle: Path, envelope: bytes, sums: bytes) -> None:
                 stale.unlink()
         for name, data in files.items():
             _write(bundle / name, data)
+        fsync_directory(directory)
+
+
+def _write_roots(staging: Path, roots: Mapping[int, bytes]) -> None:
+    """They vouch for themselves, so no statement lists them."""
+    if not roots:
+        return
+    directory = staging / ROOTS_DIRECTORY
+    with host_errors(directory):
+        directory.mkdir()
+        for version, data in roots.items():
+            _write(directory / root_name(version), data)
         fsync_directory(directory)
 
 
@@ -252,8 +268,8 @@ def _state(
         name=lock.name,
         version=lock.version,
         channel=lock.channel,
-        epoch=FIRST_EPOCH,
-        sequence=edition.sequence,
+        epoch=edition.number.epoch,
+        sequence=edition.number.sequence,
         previous=previous,
         created_at=edition.created_at,
         expires_at=edition.expires_at,
@@ -266,6 +282,7 @@ def _state(
         blobs=blobs,
         index=index,
         sums=sums,
+        audience=lock.audience,
     )
 
 

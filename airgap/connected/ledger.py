@@ -1,10 +1,11 @@
-"""Which sequence numbers this staging host has given to a channel, and to which payload.
+"""Which sequence numbers this staging host has given to a channel in each epoch, and to which payload.
 
 One file per channel in the store. Losing it costs nothing but a `--sequence`: the isolated side,
 not this file, decides what is too old.
 """
 
 import fcntl
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,34 +15,51 @@ from airgap.decode import Fields, canonical_json, parse_json, read_capped
 from airgap.errors import InputError
 from airgap.model import Sha384, sha384_hex
 from airgap.store import Store, host_errors, write_durably
-from airgap.trust.statement import Previous
+from airgap.trust.root import Floor
+from airgap.trust.statement import MAX_SEQUENCE, Previous
+
+FIRST_EPOCH = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """`issued` maps a sequence to the sha384 of the statement payload it was given to."""
+    """`issued` maps an epoch and a sequence to the sha384 of the statement payload they were given to."""
 
     path: Path
-    issued: dict[int, Sha384]
+    issued: dict[Floor, Sha384]
 
-    def next_sequence(self) -> int:
-        return max(self.issued, default=0) + 1
+    def epoch(self) -> int:
+        """The newest one; a site that saw it takes no earlier one."""
+        return max((given.epoch for given in self.issued), default=FIRST_EPOCH)
 
-    def previous(self, sequence: int) -> Previous | None:
-        """The last bundle before `sequence` that this host knows of."""
-        last = max((n for n in self.issued if n < sequence), default=None)
-        return None if last is None else Previous(last, self.issued[last])
-
-    def record(self, sequence: int, payload: Sha384) -> None:
-        """Write down that `sequence` means `payload`, durably. Raises InputError if it meant another."""
-        if self.issued.get(sequence, payload) != payload:
+    def next_sequence(self, epoch: int) -> int:
+        """Raises InputError when the epoch's last one was given."""
+        last = max((given.sequence for given in self.issued if given.epoch == epoch), default=0)
+        if last == MAX_SEQUENCE:
             raise InputError(
-                f"sequence {sequence} of this channel was already given to another bundle",
-                remedy=f"build without --sequence, or with --sequence {self.next_sequence()}",
+                f"epoch {epoch} of this channel has used its last sequence, {MAX_SEQUENCE}",
+                remedy=f"begin a new one: build with --epoch {epoch + 1}",
             )
-        self.issued[sequence] = payload
-        document = {"issued": {str(n): digest for n, digest in self.issued.items()}}
-        write_durably(self.path, canonical_json(document))
+        return last + 1
+
+    def previous(self, this: Floor) -> Previous | None:
+        """The last bundle before `this` in its epoch that this host knows of."""
+        before = [given for given in self.issued if given.epoch == this.epoch and given < this]
+        last = max(before, default=None)
+        return None if last is None else Previous(last.sequence, self.issued[last])
+
+    def record(self, this: Floor, payload: Sha384) -> None:
+        """Write down that `this` means `payload`, durably. Raises InputError if it meant another."""
+        if self.issued.get(this, payload) != payload:
+            raise InputError(
+                f"sequence {this.sequence} of this channel was already given to another bundle",
+                remedy=f"build without --sequence, or with --sequence {self.next_sequence(this.epoch)}",
+            )
+        self.issued[this] = payload
+        epochs: dict[str, dict[str, Sha384]] = {}
+        for given, digest in self.issued.items():
+            epochs.setdefault(str(given.epoch), {})[str(given.sequence)] = digest
+        write_durably(self.path, canonical_json({"epochs": epochs}))
 
 
 @contextmanager
@@ -57,15 +75,18 @@ def open_ledger(store: Store, channel: str) -> Iterator[Ledger]:
         yield Ledger(path, _read(path) if path.exists() else {})
 
 
-def _read(path: Path) -> dict[int, Sha384]:
+def _read(path: Path) -> dict[Floor, Sha384]:
     fields = Fields(parse_json(read_capped(path), str(path)))
-    table = fields.table("issued")
+    epochs = fields.table("epochs")
     issued = {}
-    for key in table.all_keys():
-        if not key.isdecimal() or not key.isascii():
-            table.problem(key, "expected a sequence number")
-            continue
-        issued[int(key)] = table.parsed(key, sha384_hex, Sha384(""))
+    for epoch in epochs.all_keys():
+        table = epochs.table(epoch)
+        for sequence in table.all_keys():
+            digest = table.parsed(sequence, sha384_hex, Sha384(""))
+            if all(re.fullmatch(r"[0-9]{1,16}", number) for number in (epoch, sequence)):
+                issued[Floor(int(epoch), int(sequence))] = digest
+            else:
+                table.problem(sequence, "expected the numbers of an epoch and a sequence")
     fields.done()
     fields.raise_if_bad(str(path))
     return issued

@@ -58,6 +58,7 @@ def make_lock(
         manifest.target,
         _tools(manifest),
         tuple(artifacts),
+        manifest.audience,
     )
     return Locked(lock, tuple(findings))
 

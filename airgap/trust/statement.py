@@ -12,7 +12,7 @@ from functools import partial
 
 from airgap.decode import Fields, canonical_json, parse_json
 from airgap.errors import InputError
-from airgap.manifest import VERSION_PATTERN, read_target, target_table
+from airgap.manifest import VERSION_PATTERN, read_audience, read_target, target_table
 from airgap.model import (
     NAME_PATTERN,
     Kind,
@@ -99,11 +99,20 @@ class Statement:
     blobs: Mapping[Sha256, StatedBlob]
     index: Subject
     sums: Subject
+    audience: tuple[str, ...] = ()
+    """Names of the sites it is for; empty for every site."""
 
     def __post_init__(self) -> None:
         problems = list(_contradictions(self))
         if problems:
             raise InputError("the statement contradicts itself", problems=problems)
+
+    @property
+    def place(self) -> str:
+        """Where in its channel it stands, and for whom it is, as a person reads it."""
+        epoch = f", epoch {self.epoch}" if self.epoch else ""
+        audience = f", for {', '.join(self.audience)} only" if self.audience else ""
+        return f"channel {self.channel}{epoch}, sequence {self.sequence}{audience}"
 
     @property
     def total_bytes(self) -> int:
@@ -138,6 +147,8 @@ def render(statement: Statement) -> bytes:
         },
         "totals": {"blobs": len(statement.blobs), "bytes": statement.total_bytes},
     }
+    if statement.audience:
+        predicate["audience"] = list(statement.audience)
     if statement.previous:
         predicate["previous"] = {
             "sequence": statement.previous.sequence,
@@ -167,12 +178,13 @@ def parse(payload: bytes, what: str = "statement") -> Statement:
     index, sums = _read_subjects(fields)
     predicate = fields.table("predicate")
     build = _read_predicate(predicate)
+    audience = read_audience(predicate)
     totals = predicate.table("totals")
     stated = (totals.integer("blobs"), totals.integer("bytes"))
     for table in (totals, predicate, fields):
         table.done()
     fields.raise_if_bad(what)
-    statement = build(index, sums)
+    statement = build(index, sums, audience)
     found = (len(statement.blobs), statement.total_bytes)
     if stated != found:
         totals.problem(
@@ -182,7 +194,7 @@ def parse(payload: bytes, what: str = "statement") -> Statement:
     return statement
 
 
-def _read_predicate(fields: Fields) -> Callable[[Subject, Subject], Statement]:
+def _read_predicate(fields: Fields) -> Callable[[Subject, Subject, tuple[str, ...]], Statement]:
     """Read the fields now; build the value only once none of them is known to be wrong."""
     previous = fields.optional_table("previous")
     return partial(

@@ -82,4 +82,5 @@ def statements(draw: st.DrawFn) -> Statement:
         blobs=blobs,
         index=draw(subjects),
         sums=draw(subjects),
+        audience=tuple(draw(st.lists(names, max_size=3, unique=True))),
     )
