@@ -1,6 +1,7 @@
 """`airgap trust`: the root that says which holders a site believes."""
 
-import re
+import os
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,35 +9,36 @@ from pathlib import Path
 import click
 
 from airgap.cli.key import keyids
+from airgap.cli.options import FILE, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
-from airgap.cli.terminal import emit, printable
-from airgap.decode import read_capped
-from airgap.errors import InputError, TrustError
-from airgap.keyfiles import PassphraseSource, load_holder, load_secret
-from airgap.pinned import pin as pin_root
-from airgap.store import host_errors, write_durably
-from airgap.trust import envelope
-from airgap.trust.instant import render_instant
-from airgap.trust.root import MAX_ROOT, PAYLOAD_TYPE, Role, Root, fingerprint, render, survey
-
-_FILE = click.Path(path_type=Path)
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-_keys = click.option(
-    "--key", "keys", type=_FILE, multiple=True, metavar="F.key", help="Sign with these keys; may repeat."
+from airgap.cli.roots import (
+    describe,
+    keys_option,
+    previous_option,
+    read_previous,
+    read_root,
+    report,
+    sign_root,
+    write_root,
 )
-
-
-def _days(text: str) -> timedelta:
-    """A number of days, written `365d`."""
-    match = re.fullmatch(r"([1-9][0-9]{0,4})d", text)
-    if not match:
-        raise click.BadParameter(f"expected a number of days such as 365d, found {text[:40]!r}")
-    return timedelta(days=int(match[1]))
+from airgap.cli.rotation import revoke, rotate
+from airgap.cli.terminal import emit, printable
+from airgap.errors import InputError
+from airgap.isolated.identity import load_recipient, make_recipient, save_recipient
+from airgap.isolated.memory import load_memory, recall, save_memory
+from airgap.isolated.site import Site
+from airgap.keyfiles import load_holder
+from airgap.pinned import extend, newest, trusted_root
+from airgap.pinned import pin as pin_root
+from airgap.store import write_durably
+from airgap.trust.instant import render_instant
+from airgap.trust.root import Role, Root, fingerprint, render, survey
+from airgap.trust.succession import follow
 
 
 @click.group()
 def trust() -> None:
-    """Make and pin the root of trust."""
+    """Make, succeed and pin the root of trust."""
 
 
 @trust.command(
@@ -49,16 +51,16 @@ Exit codes: 0 written (holders may still have to sign), 3 a file is bad or exist
 """
 )
 @click.option(
-    "--holder", "holders", type=_FILE, multiple=True, required=True, metavar="F.pub", help="May repeat."
+    "--holder", "holders", type=FILE, multiple=True, required=True, metavar="F.pub", help="May repeat."
 )
 @click.option("--threshold", type=click.IntRange(min=1), required=True, help="How many holders must sign.")
-@_keys
-@click.option("--out", type=_FILE, required=True, metavar="DIR", help="Where to write 1.root.json.")
+@keys_option
+@click.option("--out", type=FILE, required=True, metavar="DIR", help="Where to write 1.root.json.")
 @click.option(
-    "--expires-in", type=_days, default="365d", show_default=True, metavar="DAYS", help="Of the root."
+    "--expires-in", type=lifetime, default="365d", show_default=True, metavar="DAYS", help="Of the root."
 )
 @passphrase_option
-@_json
+@json_option
 def init(
     holders: Sequence[Path],
     threshold: int,
@@ -73,18 +75,12 @@ def init(
 
     A root that other holders still have to sign is written all the same; `airgap trust sign` adds them.
     """
-    path = out / "1.root.json"
-    if path.exists():
-        raise InputError(f"{path} exists already", remedy="choose another --out")
     people = tuple(load_holder(holder) for holder in holders)
     role = Role(threshold, tuple(person.name for person in people))
     now = datetime.now(UTC).replace(microsecond=0)
-    payload = render(Root(1, now + expires_in, people, role, role))
-    data = _sign(envelope.render(payload, PAYLOAD_TYPE, ()), keys, passphrases(passphrase_fd))
-    with host_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    write_durably(path, data)
-    _report(path, data, as_json=as_json)
+    root = Root(1, now + expires_in, people, role, role)
+    path, data = write_root(root, None, keys, out, passphrases(passphrase_fd))
+    report(path, data, None, as_json=as_json)
 
 
 @trust.command(
@@ -95,39 +91,153 @@ Exit codes: 0 signed (holders may still be missing), 3 a file is bad, 7 the key 
   9 it cannot be written
 """
 )
-@click.argument("root", type=_FILE)
-@_keys
+@click.argument("root", type=FILE)
+@keys_option
+@previous_option
 @passphrase_option
-@_json
-def sign(root: Path, keys: Sequence[Path], *, passphrase_fd: int | None, as_json: bool) -> None:
-    """Add holders' signatures to ROOT."""
+@json_option
+def sign(
+    root: Path, keys: Sequence[Path], previous: Path | None, *, passphrase_fd: int | None, as_json: bool
+) -> None:
+    """Add holders' signatures to ROOT: its own holders', and those of the version before it."""
     if not keys:
         raise click.UsageError("Missing option '--key'.")
-    data = _sign(read_capped(root, max_bytes=MAX_ROOT), keys, passphrases(passphrase_fd))
+    data = read_root(root)
+    before = read_previous(root, data, previous)
+    data = sign_root(data, before, keys, passphrases(passphrase_fd))
     write_durably(root, data)
-    _report(root, data, as_json=as_json)
+    report(root, data, before, as_json=as_json)
+
+
+@trust.command(
+    epilog="""\b
+Examples
+  airgap trust pin 1.root.json --site /srv/airgap --fingerprint "1f0c 9a…"
+  airgap trust pin 1.root.json --site /srv/airgap --fingerprint "1f0c 9a…" --site-name plant-7
+Exit codes: 0 pinned, 3 not a root or not a name, 7 another fingerprint, missing signatures, or the site
+  pins another root, 9 the site cannot be written
+"""
+)
+@click.argument("root", type=FILE)
+@click.option("--site", type=FILE, required=True, metavar="DIR", help="Made when it is not there yet.")
+@click.option("--fingerprint", "expected", required=True, help="As the holders read it to you.")
+@click.option("--site-name", metavar="NAME", help="What bundles for some sites only call this one.")
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="NAME",
+    help="Take bundles of this channel only; may repeat.",
+)
+@json_option
+def pin(
+    root: Path, site: Path, expected: str, site_name: str | None, channels: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Make ROOT the root a site trusts, and say which site it is.
+
+    Pinning the same root again changes nothing but the name and the channels, where they are given.
+    """
+    recipient = make_recipient(site_name or "", channels)
+    pinned = pin_root(site, read_root(root), expected, str(root))
+    place = Site(site)
+    known = load_recipient(place)
+    recipient = make_recipient(recipient.name or known.name, recipient.channels or known.channels)
+    if recipient != known:
+        save_recipient(place, recipient)
+    if as_json:
+        emit(
+            {
+                "site": str(site),
+                "name": recipient.name or None,
+                "channels": list(recipient.channels) or None,
+                "version": pinned.version,
+                "fingerprint": fingerprint(render(pinned)),
+            }
+        )
+        return
+    click.echo(f"{site} trusts root version {pinned.version} until {render_instant(pinned.expires)}")
+    if recipient.name:
+        click.echo(f"it is the site {recipient.name}")
+    if recipient.channels:
+        click.echo(f"it takes the channels {', '.join(recipient.channels)}")
 
 
 @trust.command(
     epilog="""\b
 Example
-  airgap trust pin 1.root.json --site /srv/airgap --fingerprint "1f0c 9a…"
-Exit codes: 0 pinned, 3 not a root, 7 another fingerprint, missing signatures, or the site pins
-  another root, 9 the site cannot be written
+  airgap trust update 2.root.json 3.root.json --site /srv/airgap
+Exit codes: 0 trusted, or trusted already, 3 not a root, 7 a version is missing or does not follow,
+  9 the site cannot be written
 """
 )
-@click.argument("root", type=_FILE)
-@click.option("--site", type=_FILE, required=True, metavar="DIR", help="Made when it is not there yet.")
-@click.option("--fingerprint", "expected", required=True, help="As the holders read it to you.")
-@_json
-def pin(root: Path, site: Path, expected: str, *, as_json: bool) -> None:
-    """Make ROOT the root a site trusts."""
-    data = read_capped(root, max_bytes=MAX_ROOT)
-    pinned = pin_root(site, data, expected, str(root))
+@click.argument("roots", metavar="ROOT...", type=FILE, nargs=-1, required=True)
+@click.option("--site", type=FILE, required=True, metavar="DIR", help="A site that pins a root.")
+@json_option
+def update(roots: Sequence[Path], site: Path, *, as_json: bool) -> None:
+    """Let a site follow to newer roots without a bundle; airgap install does so by those in the bundle."""
+    found: dict[int, bytes] = {}
+    for path in roots:
+        data = read_root(path)
+        version = survey(data, str(path))[0].version
+        if found.setdefault(version, data) != data:
+            raise InputError(f"{path}: another root of version {version} was given too")
+    before = trusted_root(site, None, None)
+    place = Site(site)
+    with place.locked(_asked("update", site)):
+        before = trusted_root(site, None, None)
+        chain = follow(before, found, found.__getitem__)
+        root = newest(before, chain)
+        memory = load_memory(place).following(before).following(root)
+        extend(place.root, chain)
+        save_memory(place, memory)
     if as_json:
-        emit({"site": str(site), "version": pinned.version, "fingerprint": fingerprint(render(pinned))})
+        emit({"site": str(site), "before": before.version, "version": root.version})
     else:
-        click.echo(f"{site} trusts root version {pinned.version} until {render_instant(pinned.expires)}")
+        click.echo(f"{site} trusts root version {root.version} until {render_instant(root.expires)}")
+
+
+@trust.command(
+    "recall",
+    epilog="""\b
+Example
+  airgap trust recall --site /srv/airgap
+Exit codes: 0 made anew, 3 there is nothing to recall, 7 no root, or a receipt is damaged,
+  9 the site cannot be written, 130 not done
+""",
+)
+@click.option("--site", type=FILE, required=True, metavar="DIR", help="A site that pins a root.")
+@click.option("--yes", is_flag=True, help="Do not ask, even on a terminal.")
+@json_option
+def recall_command(site: Path, *, yes: bool, as_json: bool) -> None:
+    """Make a site's lost memory of accepted bundles anew, from its receipts.
+
+    Only when nobody can restore trust/accepted.json from a backup, and it is known how it was lost.
+    What no receipt names any more is forgotten: an older bundle of such a channel would be accepted.
+    """
+    place = Site(site)
+    root = trusted_root(site, None, None)
+    if not place.ever_installed():
+        raise InputError(f"{site}: nothing was ever installed here", remedy="it needs no memory")
+    with place.locked(_asked("recall", site)):
+        memory = recall(place, root)
+        for channel, accepted in sorted(memory.accepted.items()):
+            highest = accepted.floor
+            click.echo(f"channel {channel}: epoch {highest.epoch}, sequence {highest.sequence}", err=True)
+        if not (yes or as_json) and os.isatty(0):
+            click.confirm("Is that all this site ever accepted?", abort=True, err=True)
+        save_memory(place, memory)
+    if as_json:
+        emit(
+            {
+                "site": str(site),
+                "channels": {
+                    channel: {"epoch": a.floor.epoch, "sequence": a.floor.sequence, "payload": a.payload}
+                    for channel, a in sorted(memory.accepted.items())
+                },
+            }
+        )
+    else:
+        click.echo(f"{site} remembers {len(memory.accepted)} channels")
 
 
 @trust.command(
@@ -138,11 +248,11 @@ Example
 Exit codes: 0 printed, 3 not a root
 """,
 )
-@click.argument("root", type=_FILE)
-@_json
+@click.argument("root", type=FILE)
+@json_option
 def fingerprint_command(root: Path, *, as_json: bool) -> None:
     """Print what to read aloud when ROOT is pinned."""
-    _, found, _ = survey(read_capped(root, max_bytes=MAX_ROOT), str(root))
+    _, found, _ = survey(read_root(root), str(root))
     if as_json:
         emit({"root": str(root), "fingerprint": found})
     else:
@@ -156,14 +266,16 @@ Example
 Exit codes: 0 shown, 3 not a root
 """
 )
-@click.argument("root", type=_FILE)
-@_json
-def show(root: Path, *, as_json: bool) -> None:
+@click.argument("root", type=FILE)
+@previous_option
+@json_option
+def show(root: Path, previous: Path | None, *, as_json: bool) -> None:
     """Show what ROOT says and who signed it, without a judgement."""
-    data = read_capped(root, max_bytes=MAX_ROOT)
+    data = read_root(root)
+    before = read_previous(root, data, previous)
     said, _, _ = survey(data, str(root))
     if as_json:
-        emit(_document(root, data) | {"holders": {holder.name: keyids(holder) for holder in said.holders}})
+        emit(describe(root, data, before) | _content(said))
         return
     click.echo(f"root version {said.version}, expires {render_instant(said.expires)}")
     for name, role in (("root", said.root), ("release", said.release)):
@@ -176,44 +288,27 @@ def show(root: Path, *, as_json: bool) -> None:
         click.echo(f"floor of {channel}: epoch {floor.epoch}, sequence {floor.sequence}")
     for revoked in (*sorted(said.revoked_keys), *sorted(said.revoked_bundles)):
         click.echo(f"revoked: {revoked}")
-    _report(root, data, as_json=False)
+    report(root, data, before, as_json=False)
 
 
-def _sign(data: bytes, keys: Sequence[Path], source: PassphraseSource) -> bytes:
-    """The envelope with both signatures of each key's holder. Raises TrustError for anyone else's key."""
-    root, _, _ = survey(data)
-    payload = envelope.parse(data).payload
-    for path in keys:
-        secret = load_secret(path, source)
-        if secret.holder not in root.holders_of(root.root):
-            raise TrustError(
-                f"{path}: {secret.holder.name} is not a holder of this root with these keys",
-                remedy=f"its holders are {', '.join(sorted(root.root.holders))}",
-            )
-        data = envelope.add(data, envelope.sign(payload, PAYLOAD_TYPE, secret))
-    return data
+trust.add_command(rotate)
+trust.add_command(revoke)
 
 
-def _document(path: Path, data: bytes) -> dict[str, object]:
-    root, found, tally = survey(data, str(path))
+def _content(root: Root) -> dict[str, object]:
     return {
-        "root": str(path),
-        "version": root.version,
-        "expires": render_instant(root.expires),
-        "fingerprint": found,
-        "threshold": root.root.threshold,
-        "signers": list(tally.signers),
-        "missing": [*tally.missing, *tally.partial],
-        "complete": tally.met(root.root.threshold),
+        "holders": {holder.name: keyids(holder) for holder in root.holders},
+        "roles": {
+            name: {"threshold": role.threshold, "holders": sorted(role.holders)}
+            for name, role in (("root", root.root), ("release", root.release))
+        },
+        "floors": {
+            channel: {"epoch": floor.epoch, "sequence": floor.sequence}
+            for channel, floor in sorted(root.floors.items())
+        },
+        "revoked": {"keys": sorted(root.revoked_keys), "bundles": sorted(root.revoked_bundles)},
     }
 
 
-def _report(path: Path, data: bytes, *, as_json: bool) -> None:
-    if as_json:
-        emit(_document(path, data))
-        return
-    root, found, tally = survey(data, str(path))
-    click.echo(f"{printable(str(path))}: {tally.describe(root.root.threshold)}")
-    click.echo(f"fingerprint: {found}")
-    if not tally.met(root.root.threshold):
-        click.echo(f"not to be pinned yet: airgap trust sign {printable(str(path))} --key …", err=True)
+def _asked(verb: str, site: Path) -> str:
+    return f"airgap trust {verb} --site {shlex.quote(printable(str(site)))}"

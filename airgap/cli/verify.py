@@ -8,10 +8,11 @@ import click
 
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.errors import IntegrityError
+from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
 from airgap.media import Media, shown
-from airgap.pinned import trusted_root
+from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.trust.instant import render_instant
 from airgap.verify import Verification, verify_bundle
 
@@ -31,6 +32,7 @@ Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
 @click.option("--site", type=_PATH, metavar="DIR", help="Judge by the root and the memory of this site.")
 @click.option("--root", type=_PATH, metavar="FILE", help="Judge by this root, where there is no site yet.")
 @click.option("--fingerprint", metavar="TEXT", help="The root's fingerprint, as the holders read it to you.")
+@click.option("--site-name", metavar="NAME", help="Which site to be for a bundle's audience, without --site.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that hash; default one per CPU."
 )
@@ -41,21 +43,30 @@ def verify(
     site: Path | None,
     root: Path | None,
     fingerprint: str | None,
+    site_name: str | None,
     jobs: int | None,
     as_json: bool,
 ) -> int:
-    """Check the signatures and every byte of each BUNDLE, and report every difference at once."""
+    """Check the signatures and every byte of each BUNDLE, and report every difference at once.
+
+    Newer roots that a BUNDLE brings are applied before it is judged, and kept by airgap install only.
+    """
+    if site and site_name:
+        raise click.UsageError("--site-name is for where there is no --site yet: a site has its name")
     trusted = trusted_root(site, root, fingerprint)
-    memory = load_memory(Site(site)) if site else Memory()
+    memory = (load_memory(Site(site)) if site else Memory()).following(trusted)
+    recipient = load_recipient(Site(site)) if site else make_recipient(site_name or "", ())
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
     found: list[tuple[Path, Verification]] = []
     for bundle in bundles:
         with Media(bundle) as media:
+            trusted = newest(trusted, carried_roots(media, trusted))
             verification = verify_bundle(
                 media,
                 trusted,
                 now,
                 accepted=memory.accepted,
+                recipient=recipient,
                 progress=progress_for(json=as_json),
                 jobs=jobs,
             )
@@ -71,11 +82,12 @@ def _show(bundle: Path, verification: Verification) -> None:
     judged = verification.judged
     stated = judged.statement
     print_findings(verification.findings)
-    click.echo(f"{stated.name} {stated.version}, channel {stated.channel}, sequence {stated.sequence}")
-    missing = f"; not signed by {', '.join(judged.missing)}" if judged.missing else ""
-    click.echo(
-        f"  signed by {', '.join(judged.signers)}{missing}; holds until {render_instant(stated.expires_at)}"
-    )
+    click.echo(f"{stated.name} {stated.version}, {stated.place}")
+    missing = f"; not signed by {', '.join(judged.missing)}, not needed" if judged.missing else ""
+    until = f"holds until {render_instant(judged.holds_until)}"
+    if judged.root and judged.root.expires == judged.holds_until:
+        until += f", when root version {judged.root.version} expires"
+    click.echo(f"  signed by {', '.join(judged.signers)}{missing}; {until}")
     size = human_bytes(stated.total_bytes)
     verdict = "every byte is as signed" if verification.sound else "NOT what was signed: do not install it"
     click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs, {size}: {verdict}")
@@ -92,11 +104,14 @@ def _document(bundle: Path, verification: Verification) -> dict[str, object]:
         "name": stated.name,
         "version": stated.version,
         "channel": stated.channel,
+        "audience": list(stated.audience),
         "epoch": stated.epoch,
         "sequence": stated.sequence,
         "payload_sha384": judged.payload,
         "created_at": render_instant(stated.created_at),
         "expires_at": render_instant(stated.expires_at),
+        "holds_until": render_instant(judged.holds_until),
+        "root_version": judged.root.version if judged.root else None,
         "signers": list(judged.signers),
         "missing": list(judged.missing),
         "artifacts": [{"kind": a.kind.value, "name": a.name, "digest": a.digest} for a in stated.artifacts],
