@@ -30,7 +30,7 @@ LEVELS = [
     {"trust", "layout", "readers"},
     {"verify", "pinned", "pkcs11", "keyfiles"},
     {"isolated", "connected", "readiness", "audit"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "bootstrap"},
 ]
 """Rooms from the ground up. A room imports its own level and those below."""
 
