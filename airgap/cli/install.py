@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.site import asked, describe, wait_option
-from airgap.cli.terminal import emit, human_bytes, progress_for
+from airgap.cli.terminal import emit, human_bytes, print_findings, progress_for
 from airgap.isolated.install import Installed, plan_install
 from airgap.isolated.install import install as install_bundles
 from airgap.isolated.plan import Plan, require_fit
@@ -63,6 +63,7 @@ def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, wait: float, 
 
 def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
     plan = done.plan
+    print_findings(plan.findings)
     for bundle in plan.bundles:
         click.echo(f"{bundle}, signed by {', '.join(bundle.signers)}")
     if plan.unchanged:
@@ -97,6 +98,7 @@ def _document(done: Installed) -> dict[str, object]:
         "bundles": [describe(bundle) for bundle in plan.bundles],
         "replaced": [describe(bundle) for bundle in plan.replaced],
         "artifacts": list(plan.artifacts),
+        "findings": [finding.as_json() for finding in plan.findings],
         "missing": {"blobs": len(plan.missing), "bytes": plan.missing_bytes},
         "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},
         "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},

@@ -1,7 +1,7 @@
 """`airgap install`: bundles on media become the next generation of a site, whole or not at all."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airgap.errors import InputError
@@ -148,7 +148,9 @@ def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
     others = [load_member(site, bundle) for bundle in before.bundles if bundle.name not in names]
     members = sorted((*others, *newcomers), key=lambda member: member.bundle.name)
     stated_blobs(members)
-    return members, make_plan(site, before, newcomers, unite(site.root, members))
+    plan = make_plan(site, before, newcomers, unite(site.root, members))
+    findings = tuple(finding for one in brought for finding in one.signed.judged.findings)
+    return members, replace(plan, findings=findings)
 
 
 def _copy(site: Site, brought: Iterable[_Brought], plan: Plan, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from airgap.isolated.generation import Member, tree_directories
 from airgap.isolated.record import InstalledBundle, SiteRecord
 from airgap.isolated.site import Site
 from airgap.layout import digest_of
-from airgap.model import Sha256
+from airgap.model import Finding, Sha256
 from airgap.store import host_errors
 from airgap.trust.statement import StatedBlob
 from airgap.verify import Contents, Signed
@@ -45,6 +45,8 @@ class Plan:
     free: Room
     unchanged: bool
     """The site already is what this install would make it."""
+    findings: tuple[Finding, ...] = ()
+    """Warnings of the judgement: sequences that the site has not seen."""
 
     @property
     def missing_bytes(self) -> int:
