@@ -70,7 +70,7 @@ def isolated_side() -> list[str]:
     """Everything the isolated side runs: its own rooms and all that they import."""
     known = set(modules())
     starts = {m for m in known if room(m) in ("isolated", "trust", "verify", "media", "pinned")}
-    starts |= {f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export")}
+    starts |= {f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export", "load")}
     pending, found = list(starts), set(starts)
     while pending:
         for name in imports(pending.pop()):

@@ -30,7 +30,7 @@ class Verbs(click.Group):
     """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
 
     connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "build", "sign")
-    isolated: ClassVar[tuple[str, ...]] = ("verify", "install", "export")
+    isolated: ClassVar[tuple[str, ...]] = ("verify", "install", "export", "load")
     both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -68,6 +68,7 @@ HELP = {
     "verify": "check signatures and every byte of a bundle",
     "install": "verify a bundle and unpack it into a site",
     "export": "write an installed container as one tar",
+    "load": "load an installed container into an engine",
     "inspect": "show what is in a bundle",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",

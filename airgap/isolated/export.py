@@ -17,20 +17,22 @@ from airgap.store import FILE_MODE, fsync_directory, host_errors
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written: the image as engines will name it ('' when it has no name), and the tar's bytes."""
+    """What was written: the image as engines will name it, and the tar's bytes."""
 
     image: TarImage
     size: int
 
 
-def find_image(site: Site, name: str, platform: str | None = None) -> TarImage:
-    """The installed container artifact `name`.
+def find_image(site: Site, name: str, platform: str | None = None, called: str = "") -> TarImage:
+    """The installed container artifact `name`, under the reference `called`, else under its own.
 
-    `platform` is what docker's side of the tar names: of several, the target's unless another is asked
-    for. Raises InputError naming the containers that are installed, or the platforms that travelled.
+    An image that was locked without a tag is `localhost/airgap/<name>:<version of its bundle>`: engines
+    show an image without a name as `<none>` and prune it. `platform` is what docker's side of the tar
+    names: of several, the target's unless another is asked for. Raises InputError naming the containers
+    that are installed, or the platforms that travelled.
     """
     containers = {
-        bundled.artifact.name: (bundled.artifact, str(member.lock.target.platform))
+        bundled.artifact.name: (bundled.artifact, member.lock)
         for member in (load_member(site, bundle) for bundle in site.record().bundles)
         for bundled in member.artifacts
         if isinstance(bundled.artifact, ContainerArtifact)
@@ -38,12 +40,29 @@ def find_image(site: Site, name: str, platform: str | None = None) -> TarImage:
     if name not in containers:
         there = ", ".join(sorted(containers)) or "none"
         raise InputError(f"{site.root} holds no container {name!r}; its containers: {there}")
-    found, target = containers[name]
+    found, lock = containers[name]
+    target = str(lock.target.platform)
     if platform is not None and platform not in found.platforms:
         raise InputError(f"{name}: no image for {platform}; installed: {', '.join(found.platforms)}")
     usual = target if target in found.platforms else found.platforms[0]
-    reference = Reference.parse(found.image).tagged if found.image else ""
-    return TarImage(reference, found.root, Platform.parse(platform or usual))
+    if called:
+        chosen = _tagged(called)
+    else:
+        own = Reference.parse(found.image).tagged if found.image else ""
+        chosen = own or fallback_name(name, lock.version)
+    return TarImage(chosen, found.root, Platform.parse(platform or usual))
+
+
+def _tagged(called: str) -> str:
+    reference = Reference.parse(called)
+    if reference.digest:
+        raise InputError(f"expected NAME:TAG, found {called[:200]!r}: an image keeps the digest it has")
+    return reference.tagged
+
+
+def fallback_name(name: str, version: str) -> str:
+    """What an image without a tag is called; a tag has no `+` and at most 128 characters."""
+    return f"localhost/airgap/{name}:{version.replace('+', '-')[:128]}"
 
 
 def export(site: Site, image: TarImage, output: Path, progress: Progress) -> Exported:
