@@ -16,7 +16,7 @@ from airgap.connected.index import login_for, strip_logins, with_login
 from airgap.connected.resolver import PINNED
 from airgap.connected.resolver_protocol import Answer, Choice, Question, ask
 from airgap.connected.source import Context, Resolved, fetch_files
-from airgap.connected.transfer import Download, public_url
+from airgap.connected.transfer import Download, HttpRefusal, public_url
 from airgap.connected.wheels_sdist import built_wheel
 from airgap.connected.wheels_uv import cross_check, uv_version
 from airgap.decode import canonical_json, read_capped
@@ -71,15 +71,23 @@ def fetch(artifact: WheelsArtifact, context: Context) -> None:
     Raises SourceError, InputError, IntegrityError or HostError.
     """
     missing = [file for file in artifact.files if not context.store.holds(file.sha256, file.size)]
-    if not missing:
-        return
-    remote = any(not isinstance(file.origin, Local) for file in missing)
-    sources = _Sources.of(ask(Question()) if remote else None, context.logins)
-    fetch_files(missing, context, lambda file: login_for(_url(file), sources.logins))
-    indexes = {package.index for package in artifact.packages}
-    for file in missing:
-        if isinstance(file.origin, Made):
-            _rebuild(file, file.origin, sources, sorted(filter(None, indexes)), context)
+    try:
+        _fetch_files(missing, context.logins, context)
+    except HttpRefusal as refusal:
+        if refusal.status not in (401, 403):
+            raise
+        # Only now, because asking costs a process: the login may be that of the user's own default index.
+        _fetch_files(missing, (*context.logins, ask(Question()).index_url), context)
+    made = [file for file in missing if isinstance(file.origin, Made)]
+    if made:
+        sources = _Sources.of(ask(Question()), context.logins)
+        indexes = sorted({package.index for package in artifact.packages if package.index})
+        for file in made:
+            _rebuild(file, sources, indexes, context)
+
+
+def _fetch_files(files: Sequence[LockedFile], logins: tuple[str, ...], context: Context) -> None:
+    fetch_files(files, context, lambda file: login_for(_url(file), logins))
 
 
 def tool_versions() -> dict[str, str]:
@@ -97,9 +105,8 @@ class _Sources:
     cert: str
 
     @classmethod
-    def of(cls, settings: Answer | None, urls: Sequence[str]) -> "_Sources":
-        index, cert = (settings.index_url, settings.cert) if settings else ("", "")
-        return cls((*urls, index), index, cert)
+    def of(cls, settings: Answer, urls: Sequence[str]) -> "_Sources":
+        return cls((*urls, settings.index_url), settings.index_url, settings.cert)
 
     def indexes(self, named: Iterable[str]) -> list[str]:
         """The indexes a set was locked from, as pip wants them told; else the user's own."""
@@ -240,10 +247,10 @@ def _size(choice: Choice, sources: _Sources, context: Context) -> int:
     return blob.size
 
 
-def _rebuild(
-    file: LockedFile, origin: Made, sources: _Sources, named: Sequence[str], context: Context
-) -> None:
+def _rebuild(file: LockedFile, sources: _Sources, named: Sequence[str], context: Context) -> None:
     """Build the wheel of a locked sdist again and compare. Raises IntegrityError when it came out changed."""
+    origin = file.origin
+    assert isinstance(origin, Made)
     if isinstance(origin.source, Local):
         path = context.directory / origin.source.path
         blob = _add_local(path, context)
