@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import huggingface_hub
+from importlib.metadata import version
 
 from airgap import __version__
-from airgap.connected import containers, files, models, wheels
+from airgap.connected import containers, files, wheels
 from airgap.connected.source import Context, Resolved
 from airgap.lock import Lock
 from airgap.manifest import (
@@ -68,6 +67,8 @@ def _resolve(request: Request, kept: Artifact | None, context: Context) -> Resol
         case WheelsRequest():
             return wheels.resolve(request, kept if isinstance(kept, WheelsArtifact) else None, context)
         case ModelRequest():
+            from airgap.connected import models  # noqa: PLC0415 - the hub's client takes 0.1 s to import
+
             return models.resolve(request, kept if isinstance(kept, ModelArtifact) else None, context)
         case ContainerRequest():
             return containers.resolve(request, kept if isinstance(kept, ContainerArtifact) else None, context)
@@ -81,6 +82,8 @@ def fetch(artifact: Artifact, context: Context) -> None:
         case WheelsArtifact():
             wheels.fetch(artifact, context)
         case ModelArtifact():
+            from airgap.connected import models  # noqa: PLC0415 - as above
+
             models.fetch(artifact, context)
         case ContainerArtifact():
             containers.fetch(artifact, context)
@@ -94,5 +97,5 @@ def _tools(manifest: Manifest) -> Mapping[str, str]:
     if any(isinstance(request, WheelsRequest) for request in manifest.requests):
         tools |= wheels.tool_versions()
     if any(isinstance(request, ModelRequest) and request.repo for request in manifest.requests):
-        tools["huggingface_hub"] = huggingface_hub.__version__
+        tools["huggingface_hub"] = version("huggingface_hub")
     return tools
