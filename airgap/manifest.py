@@ -78,7 +78,20 @@ class FileRequest:
     kind: ClassVar = Kind.FILE
 
 
-Request = WheelsRequest | ModelRequest | ContainerRequest | FileRequest
+INSTALLER = "airgap-installer"
+"""The artifact that `[bundle] installer = true` asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstallerRequest:
+    """airgap itself, as one file for the target's Python and platform."""
+
+    name: str = INSTALLER
+
+    kind: ClassVar = Kind.FILE
+
+
+Request = WheelsRequest | ModelRequest | ContainerRequest | FileRequest | InstallerRequest
 
 
 def request_digest(request: Request, extra: Mapping[str, str] | None = None) -> str:
@@ -118,6 +131,7 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     version = bundle.text("version", pattern=VERSION_PATTERN, expected="a version such as 2026.11")
     channel = bundle.text("channel", default=name, pattern=NAME_PATTERN if name else "", expected=_NAME)
     audience = read_audience(bundle)
+    installer = bundle.flag("installer")
     bundle.done()
     target = read_target(document.table("target"))
     requests: list[Request] = [
@@ -125,6 +139,7 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
         *(_model(table) for table in document.tables("models")),
         *(_container(table) for table in document.tables("containers")),
         *(_file(table) for table in document.tables("files")),
+        *([InstallerRequest()] if installer else []),
     ]
     _judge_names(document, requests)
     document.done()

@@ -160,7 +160,11 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Bytes airgap derives, the same ones each time: `how` is `wheel-from-sdist` or `image-manifest`."""
+    """Bytes airgap derives, the same ones each time.
+
+    `how` is `wheel-from-sdist`, `image-manifest`, or `installer`, whose source is the list of wheels that
+    airgap carries beside its own code.
+    """
 
     how: str
     source: Remote | Local

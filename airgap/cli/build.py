@@ -12,8 +12,11 @@ from airgap.cli.signing import load_signers, read_root, roots_beside, show_signa
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.cli.workspace import open_context, read_locked
 from airgap.connected.build import Built, Edition, build_bundle
+from airgap.connected.installer import carried_installer, read_aloud
 from airgap.connected.ledger import Ledger, open_ledger
 from airgap.errors import InputError
+from airgap.layout import blob_path
+from airgap.model import LockedFile
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Floor
@@ -100,6 +103,7 @@ def build(
         emit(_document(built, surveyed))
     else:
         _show(built, surveyed)
+        _show_installer(built, carried_installer(locked.lock))
 
 
 def _number(ledger: Ledger, epoch: int | None, sequence: int | None) -> Floor:
@@ -153,3 +157,9 @@ def _show(built: Built, surveyed: Surveyed) -> None:
     )
     click.echo(f"{stated.place}, expires {render_instant(stated.expires_at)}")
     show_signatures(surveyed, built.path)
+
+
+def _show_installer(built: Built, file: LockedFile | None) -> None:
+    if file is not None:
+        click.echo(f"installer: python3 {printable(str(built.path / blob_path(file.sha256)))}")
+        click.echo(f"  sha384 {read_aloud(built.statement.blobs[file.sha256].sha384)}")

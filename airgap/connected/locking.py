@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from airgap import __version__
-from airgap.connected import containers, files, wheels
+from airgap.connected import containers, files, installer, wheels
 from airgap.connected.source import Context, Resolved
 from airgap.lock import Lock
 from airgap.manifest import (
     ContainerRequest,
     FileRequest,
+    InstallerRequest,
     Manifest,
     ModelRequest,
     Request,
@@ -74,6 +75,8 @@ def _resolve(request: Request, kept: Artifact | None, context: Context) -> Resol
             return containers.resolve(request, kept if isinstance(kept, ContainerArtifact) else None, context)
         case FileRequest():
             return files.resolve(request, kept if isinstance(kept, FileArtifact) else None, context)
+        case InstallerRequest():
+            return installer.resolve(request, kept if isinstance(kept, FileArtifact) else None, context)
 
 
 def fetch(artifact: Artifact, context: Context) -> None:
@@ -87,6 +90,8 @@ def fetch(artifact: Artifact, context: Context) -> None:
             models.fetch(artifact, context)
         case ContainerArtifact():
             containers.fetch(artifact, context)
+        case FileArtifact() if installer.is_installer(artifact):
+            installer.fetch(artifact, context)
         case FileArtifact():
             files.fetch(artifact, context)
 
