@@ -39,7 +39,7 @@ class InputError(AirgapError):
 
 
 class SourceError(AirgapError):
-    """A source of bytes on the connected side failed, refused, or does not hold what was asked for."""
+    """A registry, hub, index or file server failed, refused, or does not hold what was asked for."""
 
     exit_code = 4
 

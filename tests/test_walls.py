@@ -26,7 +26,7 @@ LEVELS = [
     {"model", "errors", "progress", "__init__"},
     {"decode", "store", "workers", "oci", "tags"},
     {"manifest"},
-    {"lock", "pylock", "modelpack", "media", "image_tar"},
+    {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
     {"trust", "layout", "readers"},
     {"verify", "pinned", "pkcs11", "keyfiles"},
     {"isolated", "connected", "readiness", "audit"},

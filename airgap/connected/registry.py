@@ -9,13 +9,11 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from airgap.connected.http import TlsFailure
-from airgap.connected.registry_auth import RegistryAuth, refused
+from airgap.connected.registry_auth import RegistryAuth
 from airgap.connected.transfer import Download, HttpRefusal, Reply, Transfer
-from airgap.decode import Fields, parse_json
 from airgap.errors import InputError, IntegrityError, SourceError
 from airgap.model import LockedFile, Remote, Sha256
 from airgap.oci import (
-    DOCKER_HUB,
     INDEXES,
     MANIFESTS,
     MAX_CONFIG,
@@ -24,11 +22,11 @@ from airgap.oci import (
     Document,
     Reference,
 )
+from airgap.registry_protocol import api_host, error_words, refused
 
 MIRRORS = "AIRGAP_REGISTRY_MIRRORS"
 """`registry=URL` pairs, separated by commas or spaces; the registry's requests go to the URL instead."""
 
-_API_HOST = {DOCKER_HUB: "registry-1.docker.io"}
 _LABEL_DIGITS = 12
 
 
@@ -50,7 +48,7 @@ class Registry:
         self._plain_http = plain_http
         self._transfer = transfer
         scheme = "http" if plain_http else "https"
-        host = _API_HOST.get(reference.registry, reference.registry)
+        host = api_host(reference.registry)
         mirror = find_mirror(reference.registry, environ)
         self._own = f"{scheme}://{host}/v2/{reference.repository}/"
         parts = urlsplit(mirror or f"{scheme}://{host}")
@@ -151,10 +149,10 @@ class Registry:
                 remedy=f"{error.remedy}; a registry without TLS needs plain-http = true in the manifest",
             ) from error
         if reply.status in (401, 403):
-            raise refused(self.host, reply.status, f"{what}{_said(reply.body)}")
+            raise refused(self.host, reply.status, f"{what}{error_words(reply.body)}")
         if reply.status == 404:
             raise SourceError(
-                f"registry {self.host} does not hold {self.image}: asked for {path}{_said(reply.body)}",
+                f"registry {self.host} does not hold {self.image}: asked for {path}{error_words(reply.body)}",
                 remedy=f"list what it holds with 'skopeo list-tags docker://{self.host}"
                 f"/{self.reference.repository}' and correct the reference",
             )
@@ -197,14 +195,3 @@ def find_mirror(registry: str, environ: Mapping[str, str]) -> str:
         if name == registry:
             return url
     return ""
-
-
-def _said(body: bytes) -> str:
-    """The registry's own words (distribution-spec, "Error Codes"), if it gave any that read as such."""
-    try:
-        errors = Fields(parse_json(body[:MAX_MANIFEST], "error", floats=True)).tables("errors")
-        words = [f"{e.text('code', default='')} {e.text('message', default='')}" for e in errors[:3]]
-    except InputError:
-        return ""
-    text = "; ".join(word.strip() for word in words if word.strip())
-    return f" ({''.join(c if c.isprintable() else ' ' for c in text)[:200]})" if text else ""

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgap.connected.registry import find_mirror
-from airgap.connected.registry_auth import Challenge, parse_challenges, token_realm
-from airgap.connected.registry_credentials import Credentials, auth_files, find_credentials
 from airgap.errors import HostError, InputError, SourceError
+from airgap.registry_credentials import Credentials, auth_files, find_credentials
+from airgap.registry_protocol import Challenge, parse_challenges, token_realm
 
 
 @pytest.mark.parametrize(
