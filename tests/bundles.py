@@ -6,7 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -61,15 +61,35 @@ def trust() -> Trust:
     return make_trust("alice", "bob", "carol")
 
 
-def make_trust(*names: str) -> Trust:
+def make_trust(*names: str, **changes: object) -> Trust:
     secrets = tuple(keys.generate(name) for name in names)
     role = root.Role(2, tuple(sorted(names)))
     holders = tuple(secret.holder for secret in secrets)
-    value = root.Root(1, CREATED + timedelta(days=365), holders, role, role)
+    values = {"expires": CREATED + timedelta(days=365), "root": role, "release": role}
+    value = root.Root(1, holders=holders, **(values | changes))  # type: ignore[arg-type]
+    return Trust(secrets, value, seal_root(value, secrets), root.fingerprint(root.render(value)))
+
+
+def next_trust(before: Trust, *signers: str, **changes: object) -> Trust:
+    """The root after `before`, signed by `signers` (default: everyone), with other values where named."""
+    values = {"version": before.root.version + 1} | changes
+    value = replace(before.root, **values)  # type: ignore[arg-type]
+    secrets = [s for s in before.holders if not signers or s.holder.name in signers]
+    return Trust(before.holders, value, seal_root(value, secrets), root.fingerprint(root.render(value)))
+
+
+def seal_root(value: root.Root, secrets: Sequence[keys.HolderSecret]) -> bytes:
     payload = root.render(value)
     signatures = [s for secret in secrets for s in envelope.sign(payload, root.PAYLOAD_TYPE, secret)]
-    data = envelope.render(payload, root.PAYLOAD_TYPE, signatures)
-    return Trust(secrets, value, data, root.fingerprint(payload))
+    return envelope.render(payload, root.PAYLOAD_TYPE, signatures)
+
+
+def carry(bundle: Path, *roots: Trust) -> Path:
+    """Put roots into a bundle, as `airgap build` does."""
+    (bundle / "roots").mkdir(exist_ok=True)
+    for one in roots:
+        (bundle / "roots" / f"{one.root.version}.root.json").write_bytes(one.root_file)
+    return bundle
 
 
 def file(name: str, data: bytes, path: str = "notes.txt") -> Content:
@@ -157,7 +177,9 @@ def write_bundle(
     (path / "blobs" / "sha256").mkdir(parents=True)
     (path / "verify").mkdir()
     artifacts = tuple(content.artifact for content in contents)
-    lock = Lock(name, version, channel or name, Sha256("0" * 64), TARGET, {}, artifacts)
+    audience = stated.get("audience", ())
+    assert isinstance(audience, tuple)
+    lock = Lock(name, version, channel or name, Sha256("0" * 64), TARGET, {}, artifacts, audience)
     packed = tuple(pack(artifact) for artifact in artifacts)
     lock_bytes = render_lock(lock)
     blobs = {digest_of(lock_bytes): lock_bytes}

@@ -142,8 +142,18 @@ def test_5_a_missing_file_is_seen(bundle: Path, variant: int) -> None:
     assert run(bundle, 5, variant)[0] != 0
 
 
-@pytest.mark.parametrize("extra", ["evil", "blobs/sha256/evil", "verify/evil.sig", "verify/x y"])
+def test_6_roots_may_be_there(bundle: Path) -> None:
+    (bundle / "roots").mkdir()
+    (bundle / "roots" / "2.root.json").write_bytes(b"")
+    assert run(bundle, 6)[1] == ""
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["evil", "blobs/sha256/evil", "verify/evil.sig", "verify/x y", "roots/evil", "roots/2.root.jsonx"],
+)
 def test_6_an_unlisted_file_is_seen(bundle: Path, extra: str) -> None:
+    (bundle / "roots").mkdir()
     (bundle / extra).write_bytes(b"")
     assert run(bundle, 6)[1] == f"./{extra}\n"
 
