@@ -279,12 +279,17 @@ def hash_blobs(
     media: Media, blobs: Mapping[Sha256, StatedBlob], progress: Progress, jobs: int
 ) -> list[Finding]:
     """Step 5: one finding for each blob that is not the signed bytes. Raises HostError."""
-    largest_first = sorted(blobs, key=lambda digest: -blobs[digest].size)
+    return hash_files(media, {blob_path(digest): blob for digest, blob in blobs.items()}, progress, jobs)
 
-    def check(digest: Sha256, stop: threading.Event) -> Finding | None:
-        return _check_blob(media, digest, blobs[digest], progress, stop)
 
-    with progress.task("verifying", sum(blob.size for blob in blobs.values())):
+def hash_files(media: Media, files: Mapping[str, StatedBlob], progress: Progress, jobs: int) -> list[Finding]:
+    """One finding for each file, by its path, that is not the stated bytes. Raises HostError."""
+    largest_first = sorted(files, key=lambda path: -files[path].size)
+
+    def check(path: str, stop: threading.Event) -> Finding | None:
+        return _check_file(media, path, files[path], progress, stop)
+
+    with progress.task("verifying", sum(file.size for file in files.values())):
         return [finding for finding in spread(check, largest_first, jobs) if finding]
 
 
@@ -324,10 +329,9 @@ def unreadable(path: str, error: IntegrityError) -> Finding:
     return _finding(code, path, error.message.removeprefix(f"{path}: "), remedy=RECOPY)
 
 
-def _check_blob(
-    media: Media, digest: Sha256, stated: StatedBlob, progress: Progress, stop: threading.Event
+def _check_file(
+    media: Media, path: str, stated: StatedBlob, progress: Progress, stop: threading.Event
 ) -> Finding | None:
-    path = blob_path(digest)
     hasher = hashlib.sha384()
     buffer = memoryview(bytearray(min(HASH_CHUNK, stated.size + 1)))
     size = 0

@@ -48,7 +48,7 @@ def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, wait: float, 
     with ExitStack() as opened:
         media = [opened.enter_context(Media(bundle)) for bundle in bundles]
         if dry_run:
-            done = Installed(target.current(), plan_install(media, target, now))
+            done = Installed(target.current(), plan_install(media, target, now), built=False)
         else:
             words = asked("install", *bundles)
             progress = progress_for(json=as_json)
@@ -66,7 +66,7 @@ def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
     print_findings(plan.findings)
     for bundle in plan.bundles:
         click.echo(f"{bundle}, signed by {', '.join(bundle.signers)}")
-    if plan.unchanged:
+    if plan.unchanged and not done.built:
         checked = "" if dry_run else "; every byte of it was checked"
         click.echo(f"  already installed; generation {done.generation} stays current{checked}")
         return
@@ -94,7 +94,7 @@ def _document(done: Installed) -> dict[str, object]:
     plan = done.plan
     return {
         "generation": done.generation,
-        "unchanged": plan.unchanged,
+        "unchanged": plan.unchanged and not done.built,
         "bundles": [describe(bundle) for bundle in plan.bundles],
         "replaced": [describe(bundle) for bundle in plan.replaced],
         "artifacts": list(plan.artifacts),

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from airgap.errors import InputError
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
+from airgap.isolated.drift import verify_generation
 from airgap.isolated.generation import Member, build, load_member, own_files, stated_blobs, unite
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory, save_memory
@@ -24,11 +25,13 @@ from airgap.verify import Contents, Signed, distinct, open_signed, read_contents
 class Installed:
     """What an install did, or would do; `generation` is the current one afterwards.
 
-    It is a new one unless `plan.unchanged`; None on a site where nothing was installed yet.
+    None on a site where nothing was installed yet.
     """
 
     generation: int | None
     plan: Plan
+    built: bool
+    """Whether it is a new one: the site lacked something, or something in it was damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def install(
     """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
 
     Each byte of the media is read once. Installing again what is installed hashes what the site holds of
-    it, and brings back what was lost or damaged there. Waits up to `wait` seconds for another change of
+    it, and brings back what was lost or damaged there, in a new generation. Waits up to `wait` seconds for another change of
     the site to end. Raises TrustError, IntegrityError (naming every difference), PolicyError for artifacts
     that collide, and HostError; whatever is raised, and wherever the process is killed, the site is wholly
     the old or wholly the new generation. Newer roots that the media bring are kept as soon as they are
@@ -60,8 +63,9 @@ def install(
         _repair(site, brought, progress)
         members, plan = _plan(site, brought)
         require_fit(site, plan)
-        if plan.unchanged:
-            return Installed(site.current(), plan)
+        current = site.current()
+        if plan.unchanged and current and not verify_generation(site, current, progress):
+            return Installed(current, plan, built=False)
         _copy(site, brought, plan, progress)
         number = site.next_number()
         receipt = _receipt(site, plan, number, now, asked)
@@ -69,7 +73,7 @@ def install(
         save_memory(site, memory)
         site.activate(number)
         site.write_receipt(number)
-        return Installed(number, plan)
+        return Installed(number, plan, built=True)
 
 
 def plan_install(media: Sequence[Media], site: Site, now: datetime) -> Plan:

@@ -88,7 +88,9 @@ def make_plan(
     held = [before.find(member.bundle.name) for member in newcomers]
     return Plan(
         tuple(member.bundle for member in newcomers),
-        tuple(old for old, new in zip(held, newcomers, strict=True) if old and old != new.bundle),
+        tuple(
+            old for old, new in zip(held, newcomers, strict=True) if old and old.payload != new.bundle.payload
+        ),
         before,
         after,
         tuple(bundled.artifact.name for member in newcomers for bundled in member.artifacts),
@@ -96,7 +98,7 @@ def make_plan(
         missing,
         shared,
         _needed(site, missing, entries),
-        _free(site),
+        free_room(site),
         unchanged=after == before and not missing,
     )
 
@@ -136,7 +138,8 @@ def _needed(site: Site, missing: dict[Sha256, StatedBlob], entries: tuple[Entry,
     return Room(blocks * block, len(missing) + len(texts) + len(directories) + 16)
 
 
-def _free(site: Site) -> Room:
+def free_room(site: Site) -> Room:
+    """Of the site's file system. Raises HostError."""
     found = _statistics(site)
     return Room(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
 

@@ -129,10 +129,20 @@ class Site:
         """Every generation that is here, the oldest first."""
         return sorted(_numbers(self.generations, ""))
 
-    def carried_receipt(self, number: int) -> Receipt:
-        """The receipt of what made a generation. Raises InputError when it is damaged or gone."""
-        path = self.generation(number) / RECEIPT_FILE
-        return parse_receipt(read_capped(path, max_bytes=MAX_DOCUMENT), str(path))
+    def made_by(self, number: int) -> Receipt | None:
+        """The receipt of what made a generation; None when it is damaged or gone."""
+        try:
+            return _read_receipt(self.generation(number) / RECEIPT_FILE)
+        except InputError:
+            return None
+
+    def last_receipt(self) -> Receipt | None:
+        """Of the last change of the site. Raises IntegrityError when it is damaged."""
+        files = self.receipt_files()
+        try:
+            return _read_receipt(files[-1]) if files else None
+        except InputError as error:
+            raise IntegrityError(error.message, remedy="restore the receipts from a backup") from None
 
     def receipt_files(self) -> list[Path]:
         """Every receipt, oldest first."""
@@ -199,7 +209,7 @@ class Site:
         if not pending.exists():
             return None
         with host_errors(pending):
-            receipt = parse_receipt(read_capped(pending, max_bytes=MAX_DOCUMENT), str(pending))
+            receipt = _read_receipt(pending)
             if receipt.generation != current:
                 pending.unlink()
                 return None
@@ -256,11 +266,24 @@ class Site:
         finally:
             os.close(descriptor)
 
+    def busy(self) -> str:
+        """Who is changing the site right now; '' when nobody is. Raises HostError."""
+        path = self.root / LOCK_FILE
+        with host_errors(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return ""
+            try:
+                return "" if _try_lock(descriptor, fcntl.LOCK_SH) else _holder(descriptor)
+            finally:
+                os.close(descriptor)
+
     def _take(self, descriptor: int, wait: float, progress: Progress) -> None:
         deadline = time.monotonic() + wait
         told = ""
         while not _try_lock(descriptor):
-            holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
+            holder = _holder(descriptor)
             if time.monotonic() >= deadline:
                 raise HostError(
                     f"{self.root}: being changed by {holder}",
@@ -272,12 +295,20 @@ class Site:
             time.sleep(POLL)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, mode: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
+
+
+def _read_receipt(path: Path) -> Receipt:
+    return parse_receipt(read_capped(path, max_bytes=MAX_DOCUMENT), str(path))
 
 
 def _half(directory: Path) -> Iterator[Path]:

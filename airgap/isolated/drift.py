@@ -1,0 +1,211 @@
+"""Whether a site still is what was installed: names, types and sizes first, then every byte.
+
+A generation carries SHA384SUMS of its files, and the statements of its bundles the sha384 of every blob.
+A file that is the same inode as its blob is hashed once, as that blob.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from airgap.decode import MAX_DOCUMENT, read_capped
+from airgap.errors import InputError, IntegrityError
+from airgap.isolated.generation import Member, load_member, stated_blobs
+from airgap.isolated.site import SUMS_FILE, Site
+from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, blob_path
+from airgap.media import Media, shown
+from airgap.model import Finding, Severity, Sha256, Sha384, bundle_path
+from airgap.progress import Progress
+from airgap.store import host_errors
+from airgap.trust.statement import StatedBlob
+from airgap.verify import distinct, hash_files
+
+REINSTALL = "install the bundle again from its media: what is damaged is copied anew, into a new generation"
+OUTDATED = "this generation is not current: airgap gc --keep 1 removes it"
+REMOVE = "nothing but airgap may write there: find out who did, then remove it"
+
+_SUM = re.compile(r"([0-9a-f]{96})  (.+)")
+
+Inode = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What is wrong without reading files, and the files, relative to the site, whose bytes must be these."""
+
+    findings: tuple[Finding, ...]
+    files: Mapping[str, StatedBlob]
+
+
+def verify_site(site: Site, progress: Progress, jobs: int | None = None) -> tuple[Finding, ...]:
+    """Rehash everything that any generation needs, in `jobs` threads (default: one per CPU).
+
+    Raises HostError when the site cannot be read; everything else is a finding.
+    """
+    findings = list(_judge_links(site))
+    files: dict[str, StatedBlob] = {}
+    for number in site.numbers():
+        surveyed = survey_generation(site, number)
+        findings += surveyed.findings
+        files.update(surveyed.files)
+    findings += _hash(site, files, progress, jobs)
+    current = (
+        f"generations/{site.current()}/" if not any(f.code == "integrity-link" for f in findings) else ""
+    )
+    return distinct(_advised(finding, current) for finding in findings)
+
+
+def verify_generation(site: Site, number: int, progress: Progress) -> tuple[Finding, ...]:
+    """Rehash the files of one generation that are not blobs; the blobs are judged by who they are alone."""
+    surveyed = survey_generation(site, number)
+    own = {path: stated for path, stated in surveyed.files.items() if path.startswith("generations/")}
+    return (*surveyed.findings, *_hash(site, own, progress, None))
+
+
+def _hash(
+    site: Site, files: Mapping[str, StatedBlob], progress: Progress, jobs: int | None
+) -> Iterator[Finding]:
+    with Media(site.root) as media:
+        found = hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+    for finding in found:
+        message = finding.message.replace("was signed", "was installed")
+        evidence = finding.evidence.replace("signed sha384", "installed sha384")
+        yield replace(finding, message=message, evidence=evidence, remedy=REINSTALL)
+
+
+def _advised(finding: Finding, current: str) -> Finding:
+    """With advice that helps: an older generation is not repaired, it goes."""
+    if current and finding.subject.startswith("generations/") and not finding.subject.startswith(current):
+        return replace(finding, remedy=OUTDATED)
+    return finding
+
+
+def survey_generation(site: Site, number: int) -> Surveyed:
+    """Every name, type and size of a generation and of the blobs it needs. Raises HostError."""
+    findings: list[Finding] = []
+    files: dict[str, StatedBlob] = {}
+    held: dict[Inode, Sha384] = {}
+    for digest, stated in _needed(site, number, findings).items():
+        path = blob_path(digest)
+        found = _lstat(site.root / path)
+        problem = _file_problem(path, found, stated.size)
+        if problem:
+            findings.append(problem)
+        elif found:
+            files[path] = stated
+            held[found.st_dev, found.st_ino] = stated.sha384
+    base = PurePosixPath("generations", str(number))
+    sums = _read_sums(site, number, findings)
+    if not sums:
+        return Surveyed(tuple(findings), files)
+    directories = {str(parent) for name in sums for parent in PurePosixPath(name).parents}
+    seen = set()
+    for name, found in _walk(site.generation(number)):
+        seen.add(name)
+        expected = sums.get(name)
+        where = str(base / name)
+        if stat.S_ISDIR(found.st_mode):
+            if name not in directories:
+                findings.append(_finding("integrity-unexpected", where, "a directory of no artifact", REMOVE))
+        elif expected is None and name != SUMS_FILE:
+            findings.append(_finding("integrity-unexpected", where, "a file of no artifact", REMOVE))
+        elif problem := _file_problem(where, found, None):
+            findings.append(problem)
+        elif expected and held.get((found.st_dev, found.st_ino)) != expected:
+            files[where] = StatedBlob(expected, found.st_size)
+    findings += (_missing(str(base / name)) for name in sorted(sums.keys() - seen))
+    return Surveyed(tuple(findings), files)
+
+
+def _needed(site: Site, number: int, findings: list[Finding]) -> dict[Sha256, StatedBlob]:
+    """The blobs of a generation, as far as its bundles' documents can be read."""
+    members: list[Member] = []
+    try:
+        for bundle in site.record(number).bundles:
+            try:
+                members.append(load_member(site, bundle))
+            except IntegrityError as error:
+                findings.append(_finding("integrity-changed", str(bundle), error.message, REINSTALL))
+    except IntegrityError as error:
+        findings.append(_finding("integrity-changed", f"generations/{number}", error.message, REINSTALL))
+    return stated_blobs(members)
+
+
+def _read_sums(site: Site, number: int, findings: list[Finding]) -> dict[str, Sha384]:
+    """Path to sha384. Empty, with a finding, when the list itself is damaged."""
+    path = site.generation(number) / SUMS_FILE
+    try:
+        text = read_capped(path, max_bytes=MAX_DOCUMENT).decode("utf-8", "strict")
+        return dict(_read_line(line) for line in text.split("\n")[:-1])
+    except (InputError, UnicodeDecodeError) as error:
+        found = error.message if isinstance(error, InputError) else "it is not UTF-8"
+        findings.append(_finding("integrity-changed", f"generations/{number}/{SUMS_FILE}", found, REINSTALL))
+        return {}
+
+
+def _read_line(line: str) -> tuple[str, Sha384]:
+    match = _SUM.fullmatch(line)
+    if match is None:
+        raise InputError("a line is not '<96 hex digits>  <path>'")
+    return bundle_path(match[2]), Sha384(match[1])
+
+
+def _judge_links(site: Site) -> Iterator[Finding]:
+    """`current` and the two files that make the site an OCI layout."""
+    try:
+        current = site.current()
+    except IntegrityError as error:
+        yield _finding("integrity-link", "current", error.message, error.remedy)
+        return
+    if current is None:
+        return
+    wanted = f"current/{INDEX_FILE}"
+    index = site.root / INDEX_FILE
+    if not index.is_symlink() or os.readlink(index) != wanted:
+        yield _finding("integrity-link", INDEX_FILE, f"expected a link to {wanted}", REINSTALL)
+    layout = site.root / LAYOUT_FILE
+    if layout.is_symlink() or not layout.is_file() or layout.read_bytes() != OCI_LAYOUT:
+        yield _finding("integrity-changed", LAYOUT_FILE, "its bytes are not what airgap writes", REINSTALL)
+
+
+def _walk(top: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below `top`, by its path relative to it; nothing is followed."""
+    pending = [""]
+    while pending:
+        directory = pending.pop()
+        with host_errors(top / directory), os.scandir(top / directory) as found:
+            for item in found:
+                name = f"{directory}/{item.name}" if directory else item.name
+                status = item.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(name)
+                yield name, status
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _file_problem(path: str, found: os.stat_result | None, size: int | None) -> Finding | None:
+    if found is None:
+        return _missing(path)
+    if not stat.S_ISREG(found.st_mode):
+        return _finding("integrity-type", path, "expected a regular file, found something else", REINSTALL)
+    if size not in (None, found.st_size):
+        message = f"expected {size} bytes, found {found.st_size}"
+        return _finding("integrity-size", path, message, REINSTALL)
+    return None
+
+
+def _missing(path: str) -> Finding:
+    return _finding("integrity-missing", path, "missing", REINSTALL)
+
+
+def _finding(code: str, subject: str, message: str, remedy: str) -> Finding:
+    return Finding(code, Severity.ERROR, shown(subject), message, "", remedy)

@@ -1,0 +1,95 @@
+"""`airgap rollback`: another generation of a site becomes the current one, by one rename.
+
+Nothing is forgotten: the floors stay, so what the site has accepted since is still the least it accepts.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from airgap.errors import InputError, TrustError
+from airgap.isolated.drift import survey_generation
+from airgap.isolated.record import Action, InstalledBundle, Receipt, difference
+from airgap.isolated.site import Site
+from airgap.progress import Progress
+from airgap.trust.root import Root
+from airgap.verify import refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """The generation in force afterwards and the one before, and the bundles by which they differ.
+
+    `finished` when a run that was killed had switched already, and only its receipt was missing.
+    """
+
+    generation: int
+    before: int
+    added: tuple[InstalledBundle, ...]
+    removed: tuple[InstalledBundle, ...]
+    finished: bool = False
+
+    @property
+    def unchanged(self) -> bool:
+        return self.generation == self.before
+
+
+def rollback(
+    site: Site,
+    number: int | None,
+    root: Root,
+    now: datetime,
+    *,
+    asked: str,
+    progress: Progress,
+    wait: float = 0,
+) -> Rollback:
+    """Make generation `number` current; None means the one before. `now` is UTC in whole seconds.
+
+    Raises InputError when there is no such generation, IntegrityError when it is not whole, TrustError
+    when `root` revokes a bundle of it, HostError; the site is then what it was.
+    """
+    with site.locked(asked, wait=wait, progress=progress):
+        finished = site.recover()
+        if finished and finished.previous and number in (None, finished.generation):
+            return Rollback(
+                finished.generation, finished.previous, finished.added, finished.removed, finished=True
+            )
+        plan = plan_rollback(site, number, root)
+        if not plan.unchanged:
+            site.switch_back(
+                Receipt(Action.ROLLBACK, plan.generation, plan.before, now, asked, plan.added, plan.removed)
+            )
+        return plan
+
+
+def plan_rollback(site: Site, number: int | None, root: Root) -> Rollback:
+    """What `rollback` would do; writes nothing and raises the same."""
+    current = site.current()
+    if current is None:
+        raise InputError(f"{site.root}: nothing was ever installed here")
+    target = _before(site, current) if number is None else number
+    if target not in site.numbers():
+        here = ", ".join(map(str, site.numbers()))
+        raise InputError(f"{site.root}: no generation {target}; here are {here}")
+    if target == current:
+        return Rollback(current, current, (), ())
+    refuse(survey_generation(site, target).findings, f"generation {target}")
+    record = site.record(target)
+    for bundle in record.bundles:
+        if bundle.payload in root.revoked_bundles:
+            raise TrustError(
+                f"generation {target} holds {bundle}, which root version {root.version} revokes",
+                remedy="choose another generation, or install a newer bundle",
+            )
+    added, removed = difference(site.record(current), record)
+    return Rollback(target, current, added, removed)
+
+
+def _before(site: Site, current: int) -> int:
+    older = [number for number in site.numbers() if number < current]
+    if not older:
+        raise InputError(
+            f"{site.root}: generation {current} is the oldest here, there is none before it",
+            remedy="airgap status --site DIR lists them; a newer one is named by its number",
+        )
+    return max(older)
