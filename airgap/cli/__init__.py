@@ -30,7 +30,9 @@ class Verbs(click.Group):
     """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
 
     connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "build", "sign")
-    isolated: ClassVar[tuple[str, ...]] = ("verify", "install", "export", "load")
+    isolated: ClassVar[tuple[str, ...]] = (
+        "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load",
+    )  # fmt: skip
     both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,7 +68,11 @@ HELP = {
     "build": "fetch everything and make the signed bundle",
     "sign": "add a holder's signatures to a bundle",
     "verify": "check signatures and every byte of a bundle",
-    "install": "verify a bundle and unpack it into a site",
+    "install": "verify bundles and unpack them into a site",
+    "status": "show what a site holds, and whether it is whole",
+    "rollback": "go back to an earlier generation",
+    "uninstall": "leave bundles or artifacts out of the next generation",
+    "gc": "free what no generation needs",
     "export": "write an installed container as one tar",
     "load": "load an installed container into an engine",
     "inspect": "show what is in a bundle",

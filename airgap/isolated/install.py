@@ -50,11 +50,11 @@ def install(
     """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
 
     Each byte of the media is read once. Installing again what is installed hashes what the site holds of
-    it, and brings back what was lost or damaged there, in a new generation. Waits up to `wait` seconds for another change of
-    the site to end. Raises TrustError, IntegrityError (naming every difference), PolicyError for artifacts
-    that collide, and HostError; whatever is raised, and wherever the process is killed, the site is wholly
-    the old or wholly the new generation. Newer roots that the media bring are kept as soon as they are
-    proven, whatever becomes of the bundles.
+    it, and brings back what was lost or damaged there, in a new generation. Waits up to `wait` seconds for
+    another change of the site to end. Raises TrustError, IntegrityError (naming every difference),
+    PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever the process is
+    killed, the site is wholly the old or wholly the new generation. Newer roots that the media bring are
+    kept as soon as they are proven, whatever becomes of the bundles.
     """
     with site.locked(asked, wait=wait, progress=progress):
         site.prepare()
