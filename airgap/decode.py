@@ -2,12 +2,13 @@
 
 Refused in JSON (RFC 8259 leaves these open, readers differ on them, and differing readers are how
 signed documents get two meanings): a byte order mark, duplicate keys, NaN and Infinity, floats
-where they are not asked for, integers beyond 2^63-1, lone surrogates, and deep nesting.
+where they are not asked for, integers beyond 2^63-1, a negative zero, lone surrogates, and deep nesting.
 """
 
 import base64
 import binascii
 import json
+import math
 import re
 import tomllib
 from collections import Counter
@@ -22,6 +23,9 @@ MAX_DOCUMENT = 64 * 1024 * 1024
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
+
+MAX_PROBLEMS = 100
+"""How many problems of one document are listed: more help nobody, and could fill the memory."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -42,10 +46,18 @@ def parse_json(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats:
     def no_float(token: str) -> NoReturn:
         raise InputError(f"{what}: expected an integer, found {token[:40]}")
 
-    def integer(token: str) -> int:
-        if len(token) > 20 or abs(int(token)) > MAX_INTEGER:
-            raise InputError(f"{what}: the integer {token[:24]} is beyond 2^63-1")
-        return int(token)
+    def finite(token: str) -> float:
+        number = float(token)
+        if math.isinf(number):
+            raise InputError(f"{what}: the number {token[:24]} is beyond what a float holds")
+        return number
+
+    def integer(digits: str) -> int:
+        if digits == "-0":  # an integer to some readers, a float to others
+            raise InputError(f"{what}: expected an integer, found -0")
+        if len(digits) > 20 or abs(int(digits)) > MAX_INTEGER:
+            raise InputError(f"{what}: the integer {digits[:24]} is beyond 2^63-1")
+        return int(digits)
 
     def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         table = dict(pairs)
@@ -61,7 +73,7 @@ def parse_json(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats:
             object_pairs_hook=unique,
             parse_constant=refuse,
             parse_int=integer,
-            parse_float=float if floats else no_float,
+            parse_float=finite if floats else no_float,
         )
     except json.JSONDecodeError as error:
         raise InputError(f"{what}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
@@ -73,10 +85,14 @@ def parse_toml(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT) -> dict
     """Parse TOML 1.0 (`tomllib` refuses duplicate keys itself). Raises InputError."""
     text = _text(data, what, max_bytes)
     _cap_depth(data, what)
+    if _LONG_KEY.search(data):
+        raise InputError(f"{what}: a key of {MAX_DEPTH} parts or more")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{what}: not TOML: {error}") from None
+    except ValueError:  # what int() says to thousands of decimal digits
+        raise InputError(f"{what}: a number is too long") from None
     except RecursionError:
         raise InputError(f"{what}: nested too deeply") from None
 
@@ -139,6 +155,11 @@ def _cap_depth(data: bytes, what: str) -> None:
             depth -= 1
 
 
+# tomllib takes quadratic time over the parts of one dotted key, and each nests one table more. What
+# looks like such a key inside a string or comment is refused too; nobody writes 63 words each with a dot.
+_PART = rb"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rb"(?<![\w-])(?:%b\.[ \t]*+){%d}" % (_PART, MAX_DEPTH - 1))
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -173,8 +194,11 @@ class Fields:
             self.problem("", f"expected a table, found {_kind(value)}")
 
     def problem(self, key: str, message: str) -> None:
-        """Record that the value under `key` ('' for the table itself) is wrong."""
-        self.problems.append(f"{self._at(key) or 'document'}: {message}")
+        """Record that the value under `key` ('' for the table itself) is wrong, up to `MAX_PROBLEMS`."""
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(f"{self._at(key) or 'document'}: {message}")
+        elif len(self.problems) == MAX_PROBLEMS:
+            self.problems.append("further problems are not listed")
 
     def has(self, key: str) -> bool:
         return key in self._table
@@ -212,7 +236,8 @@ class Fields:
         if value is None:
             return minimum
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            self.problem(key, f"expected an integer of at least {minimum}, found {value!r:.40}")
+            shown = repr(value) if isinstance(value, int) else _kind(value)
+            self.problem(key, f"expected an integer of at least {minimum}, found {shown:.40}")
             return minimum
         if value > MAX_INTEGER:
             self.problem(key, "beyond 2^63-1")
@@ -233,6 +258,16 @@ class Fields:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.problem(key, f"expected a list of strings, found {_kind(value)}")
+            return ()
+        return tuple(value)
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A required list of integers, none negative."""
+        value = self._take(key, None, "a list of integers")
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+            self.problem(key, f"expected a list of integers of at least 0, found {_kind(value)}")
             return ()
         return tuple(value)
 
@@ -275,7 +310,8 @@ class Fields:
         """Raise one InputError that names every problem."""
         if self.problems:
             count = len(self.problems)
-            raise InputError(f"{what}: {count} problem{'s' if count > 1 else ''}", problems=self.problems)
+            number = f"{count}" if count <= MAX_PROBLEMS else f"more than {MAX_PROBLEMS}"
+            raise InputError(f"{what}: {number} problem{'s' if count > 1 else ''}", problems=self.problems)
 
     def _take(self, key: str, default: object, expected: str) -> object:
         self._read.add(key)
@@ -289,6 +325,8 @@ class Fields:
         return default
 
     def _at(self, key: str) -> str:
+        # Cut, because the key may be hostile and is repeated for everything below it.
+        key = key if len(key) <= 80 else f"{key[:79]}…"
         return ".".join(part for part in (self.path, key) if part)
 
 

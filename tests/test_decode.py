@@ -77,6 +77,7 @@ REFUSED = {
     "Infinity": (b"[-Infinity]", "-Infinity is not allowed"),
     "float": (b"[1.0]", "expected an integer, found 1.0"),
     "exponent": (b"[1e3]", "expected an integer, found 1e3"),
+    "negative zero": (b"[-0]", "expected an integer, found -0"),
     "2^63": (b"[9223372036854775808]", r"beyond 2\^63-1"),
     "-2^63": (b"[-9223372036854775808]", r"beyond 2\^63-1"),
     "10 000 digits": (b"1" * 10_000, r"beyond 2\^63-1"),
@@ -98,6 +99,11 @@ def test_refused_json(case: str) -> None:
     data, message = REFUSED[case]
     with pytest.raises(InputError, match=f"^document: .*{message}"):
         parse_json(data, "document")
+
+
+def test_a_float_is_finite() -> None:
+    with pytest.raises(InputError, match="beyond what a float holds"):
+        parse_json(b"[1e999]", "document", floats=True)
 
 
 def test_what_is_allowed_stays_allowed() -> None:
@@ -125,6 +131,39 @@ def test_hostile_documents_cost_linear_time(case: str) -> None:
     with pytest.raises(InputError):
         parse_json(SLOW_FOR_CARELESS_READERS[case].encode(), "document")
     assert time.process_time() - start < 5
+
+
+REFUSED_TOML = {
+    "5000 digits": (b"a = " + b"1" * 5000, "a number is too long"),
+    "5000 digits of a float that is none": (b"a = 1" + b"_1" * 5000 + b".x", "a number is too long"),
+    "a dotted key of 65 parts": (b"a" + b".a" * 64 + b" = 1", "a key of 64 parts"),
+    "a dotted key with quotes and spaces": (b"\"a b\" . 'c' ." * 40 + b"d = 1", "a key of 64 parts"),
+    "a table of 65 parts": (b"[a" + b".a" * 64 + b"]", "a key of 64 parts"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_TOML)
+def test_refused_toml(case: str) -> None:
+    data, message = REFUSED_TOML[case]
+    with pytest.raises(InputError, match=f"^document: .*{message}"):
+        parse_toml(data, "document")
+
+
+def test_a_dotted_key_costs_linear_time() -> None:
+    """tomllib alone takes two seconds for 16 000 parts, and four times that for twice as many."""
+    start = time.process_time()
+    for data in (b"a" + b".a" * 200_000 + b" = 1", b"a" * 400_000, b"'a" * 200_000, b'"a"' * 200_000):
+        with pytest.raises(InputError):
+            parse_toml(data, "document")
+    assert time.process_time() - start < 5
+
+
+def test_a_dotted_key_of_many_parts_stays_allowed() -> None:
+    value: object = parse_toml(b"a" + b".a" * 62 + b" = '" + b"a. " * 63 + b"'", "document")
+    for _ in range(63):
+        assert isinstance(value, dict)
+        value = value["a"]
+    assert value == "a. " * 63
 
 
 def test_the_cap_counts_bytes() -> None:
@@ -197,6 +236,34 @@ def test_fields_name_every_problem_with_its_path() -> None:
         "extra",
     ]
     assert str(caught.value).startswith("doc: 7 problems\n")
+
+
+def test_integers_are_none_but_integers_of_at_least_zero() -> None:
+    fields = Fields(parse_json(b'{"a":[0,7],"b":[true],"c":[-1],"d":1,"f":[]}', "document"))
+    assert (fields.integers("a"), fields.integers("f")) == ((0, 7), ())
+    for key in "bcde":
+        assert fields.integers(key) == ()
+    assert [problem.partition(":")[0] for problem in fields.problems] == ["b", "c", "d", "e"]
+
+
+def test_what_is_said_of_a_hostile_document_is_short() -> None:
+    """Every problem repeats where it is: this document of 150 kB used to cost 500 MB of messages."""
+    key = "k" * 100_000
+    inner = ",".join(f'"{number}":0' for number in range(5_000))
+    data = f'{{"{key}":{{{inner}}}}}'.encode()
+    with pytest.raises(InputError, match="more than 100 problems") as caught:
+        read_document(data, "document", lambda fields: fields.table(key).done())
+    assert len(str(caught.value)) < 100_000
+    assert caught.value.problems[-1] == "further problems are not listed"
+
+
+def test_a_value_of_any_depth_can_be_called_wrong() -> None:
+    table: object = 1
+    for _ in range(5000):
+        table = {"a": table}
+    fields = Fields({"count": table})
+    fields.integer("count")
+    assert fields.problems == ["count: expected an integer of at least 0, found a table"]
 
 
 @given(documents)
