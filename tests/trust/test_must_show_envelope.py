@@ -114,7 +114,7 @@ def test_either_algorithm_stripped(bundle: Path, site: Path, capsys: Capture, al
     assert "with only one of two signatures: bob" in refused(forge(bundle, strip), site, capsys)
 
 
-FOREIGN = {
+FOREIGN: dict[str, Any] = {
     "P-256": ec.generate_private_key(ec.SECP256R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate(),
     "RSA": rsa.generate_private_key(65537, 2048),
