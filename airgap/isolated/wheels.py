@@ -6,7 +6,7 @@ are relative, so the site can move, be bind-mounted, or be served by any static 
 
 import html
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from airgap.isolated.entries import Link, Text
@@ -17,13 +17,14 @@ API_VERSION = "1.0"
 
 
 def place(bundled: BundledArtifact) -> Iterator[Link | Text]:
-    """`wheels/<set>/`: the wheels, `pylock.<set>.toml`, and `simple/`."""
+    """`wheels/<set>/`: the wheels, `pylock.<set>.toml`, `requirements.txt`, and `simple/`."""
     artifact = bundled.artifact
     assert isinstance(artifact, WheelsArtifact)
     base = f"wheels/{artifact.name}"
     for layer in bundled.layers:
         yield Link(BundlePath(f"{base}/{layer.path}"), layer.sha256)
     files = {file.path: file for file in artifact.files}
+    yield Text(BundlePath(f"{base}/requirements.txt"), _requirements(artifact.packages, files))
     projects: dict[str, list[Package]] = {}
     for package in artifact.packages:
         projects.setdefault(package.name, []).append(package)
@@ -34,6 +35,12 @@ def place(bundled: BundledArtifact) -> Iterator[Link | Text]:
         found = [(package, files[package.file]) for package in packages]
         yield Text(BundlePath(f"{here}/index.html"), _project_html(name, found))
         yield Text(BundlePath(f"{here}/index.json"), _project_json(name, found))
+
+
+def _requirements(packages: Sequence[Package], files: Mapping[str, LockedFile]) -> bytes:
+    """The same lock in pip's older spelling, for the pip a host already has: pylock needs pip 26.3."""
+    lines = [f"{p.name}=={p.version} --hash=sha256:{files[p.file].sha256}\n" for p in packages]
+    return "".join(lines).encode()
 
 
 def _root_html(projects: Sequence[str]) -> bytes:

@@ -82,6 +82,15 @@ def test_pip_installs_the_lock_from_the_directory(site: Path, python: Path) -> N
     assert call(python, "-c", IMPORT) == "1.17.0 3.10\n"
 
 
+def test_the_pip_that_comes_with_python_installs_the_lock_too(site: Path, tmp_path: Path) -> None:
+    wheels = site / "current" / "wheels" / "serving"
+    venv.create(tmp_path / "old", with_pip=True)
+    python = tmp_path / "old" / "bin" / "python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-index", "--require-hashes"]
+    call(*pip, "--find-links", ".", "-r", "requirements.txt", cwd=wheels)
+    assert call(python, "-c", IMPORT) == "1.17.0 3.10\n"
+
+
 def test_pip_installs_from_the_simple_index(site: Path, python: Path) -> None:
     index = (site / "current" / "wheels" / "serving" / "simple").as_uri()
     call(sys.executable, "-m", "pip", "--python", python, "install", "--index-url", index, "six", "idna")
