@@ -4,6 +4,7 @@ So the isolated side can ship without the connected side's verbs, and `airgap --
 """
 
 import importlib
+import importlib.util
 import sys
 from typing import ClassVar
 
@@ -36,10 +37,10 @@ class Verbs(click.Group):
     both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.connected, *self.isolated, *self.both]
+        return [verb for verb in (*self.connected, *self.isolated, *self.both) if _carried(verb)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in (*self.connected, *self.isolated, *self.both):
             return None
         try:
             module = importlib.import_module(f"airgap.cli.{cmd_name}")
@@ -57,8 +58,14 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rooms = {"Connected side": self.connected, "Isolated side": self.isolated, "Both": self.both}
         for title, verbs in rooms.items():
-            with formatter.section(title):
-                formatter.write_dl([(verb, HELP[verb]) for verb in verbs])
+            if here := [(verb, HELP[verb]) for verb in verbs if _carried(verb)]:
+                with formatter.section(title):
+                    formatter.write_dl(here)
+
+
+def _carried(verb: str) -> bool:
+    """The one-file installer holds the isolated side's verbs alone."""
+    return importlib.util.find_spec(f"airgap.cli.{verb}") is not None
 
 
 HELP = {
