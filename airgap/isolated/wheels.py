@@ -37,7 +37,7 @@ def place(bundled: BundledArtifact) -> Iterator[Link | Text]:
         yield Text(BundlePath(f"{here}/index.json"), _project_json(name, found))
 
 
-def _requirements(packages: Sequence[Package], files: Mapping[str, LockedFile]) -> bytes:
+def _requirements(packages: Sequence[Package], files: Mapping[BundlePath, LockedFile]) -> bytes:
     """The same lock in pip's older spelling, for the pip a host already has: pylock needs pip 26.3."""
     lines = [f"{p.name}=={p.version} --hash=sha256:{files[p.file].sha256}\n" for p in packages]
     return "".join(lines).encode()
