@@ -35,8 +35,8 @@ _NETWORK |= {"telnetlib", "urllib.error", "urllib.request", "xmlrpc"}
 _NATIVE = (("_cffi_backend", "_cffi_backend."), ("cryptography.hazmat.bindings._rust", "_rust."))
 """Modules in the order they are loaded, and how the names of their files begin."""
 
-_LEFT_OUT = ("cffi/", "tqdm/contrib/")
-"""A compiler's front end, which nothing runs; bars that are sent to chat servers over HTTP."""
+_LEFT_OUT = ("cffi/", "tqdm/contrib/", "tqdm/asyncio.py", "tqdm/auto.py")
+"""A compiler's front end, which nothing runs; bars that are sent to chat servers, or need an event loop."""
 
 _SUFFIXES = (".py", ".so")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
