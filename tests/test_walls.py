@@ -22,6 +22,9 @@ NETWORK = {
     "aiohttp", "ftplib", "smtplib", "imaplib", "poplib", "telnetlib", "xmlrpc", "asyncio", "huggingface_hub",
 }  # fmt: skip
 
+HTTP_OF_PUSH = "airgap.isolated.push_http"
+"""The one module of the isolated side that has a network; push alone may import it."""
+
 LEVELS = [
     {"model", "errors", "progress", "__init__"},
     {"decode", "store", "workers", "oci", "tags"},
@@ -70,7 +73,7 @@ def isolated_side() -> list[str]:
     """Everything the isolated side runs: its own rooms and all that they import."""
     known = set(modules())
     starts = {m for m in known if room(m) in ("isolated", "trust", "verify", "media", "pinned")}
-    starts |= {f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export", "load")}
+    starts |= {f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export", "load", "push")}
     pending, found = list(starts), set(starts)
     while pending:
         for name in imports(pending.pop()):
@@ -97,7 +100,7 @@ def test_the_walls_see_the_house() -> None:
 def test_the_isolated_side_needs_three_packages_and_holds_no_network(module: str) -> None:
     allowed = ISOLATED_PACKAGES | {"airgap"} | set(sys.stdlib_module_names)
     assert {name.partition(".")[0] for name in imports(module)} <= allowed
-    assert not uses(module, NETWORK)
+    assert not uses(module, NETWORK) or module == HTTP_OF_PUSH
     assert not uses(module, {"airgap.connected"})
 
 
@@ -106,7 +109,17 @@ def test_connected_never_imports_isolated(module: str) -> None:
     assert not uses(module, {"airgap.isolated"})
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if room(m) != "connected"])
+def is_push(module: str) -> bool:
+    return module == "airgap.cli.push" or module.startswith("airgap.isolated.push")
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if not is_push(m)])
+def test_nothing_but_push_imports_push(module: str) -> None:
+    """So that an installer can leave it out, and with it the only HTTP client."""
+    assert not {name for name in imports(module) if is_push(name)}
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if room(m) != "connected" and m != HTTP_OF_PUSH])
 def test_http_is_spoken_only_on_the_connected_side(module: str) -> None:
     assert not uses(module, NETWORK)
 

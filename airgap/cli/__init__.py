@@ -32,7 +32,7 @@ class Verbs(click.Group):
 
     connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "build", "sign")
     isolated: ClassVar[tuple[str, ...]] = (
-        "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load",
+        "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push",
     )  # fmt: skip
     both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust")
 
@@ -82,6 +82,7 @@ HELP = {
     "gc": "free what no generation needs",
     "export": "write an installed container as one tar",
     "load": "load an installed container into an engine",
+    "push": "push an artifact to a registry",
     "inspect": "show what is in a bundle",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",
