@@ -46,7 +46,8 @@ def collect(site: Site, keep: int, *, asked: str, progress: Progress, wait: floa
             for number in garbage.generations:
                 condemned.append(site.generations / f"{number}.tmp")
                 os.rename(site.generation(number), condemned[-1])
-            fsync_directory(site.generations)
+            if condemned:
+                fsync_directory(site.generations)
             for directory in condemned:
                 shutil.rmtree(directory)
             for digest in garbage.blobs:
