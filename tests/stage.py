@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from airgap.trust.instant import render_instant
 
 MANIFEST = """\
 [bundle]
@@ -22,7 +25,7 @@ platform = "linux/amd64"
 glibc = "2.28"
 """
 
-CREATED = "2026-11-23T08:00:00Z"
+CREATED = render_instant(datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1))
 
 
 @dataclass(frozen=True)
