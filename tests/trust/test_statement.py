@@ -45,7 +45,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "unknown key below": (lambda d: d["predicate"].update(extra=[]), "predicate.extra: unknown key"),
     "an audience of nobody": (lambda d: d["predicate"].update(audience=[]), "audience: expected distinct"),
     "an audience named twice": (lambda d: d["predicate"].update(audience=["a", "a"]), "expected distinct"),
-    "an audience of no name": (lambda d: d["predicate"].update(audience=["../x"]), "audience: expected a name"),
+    "an audience of no name": (
+        lambda d: d["predicate"].update(audience=["../x"]),
+        "audience: expected a name",
+    ),
     "unknown key in a subject": (lambda d: d["subject"][0].update(uri=""), r"subject\[0\].uri: unknown key"),
     "third subject": (lambda d: d["subject"].append({"name": "x", "digest": {}}), "subject: expected"),
     "subjects swapped": (lambda d: d["subject"].reverse(), "subject: expected"),
