@@ -9,12 +9,16 @@ from pathlib import Path
 import click
 
 from airgap.cli.site import asked, describe, wait_option
-from airgap.cli.terminal import emit, human_bytes, print_findings, progress_for
+from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.isolated.generation import Member
+from airgap.isolated.host import judge_host
 from airgap.isolated.install import Installed, plan_install
 from airgap.isolated.install import install as install_bundles
 from airgap.isolated.plan import Plan, require_fit
 from airgap.isolated.site import Site
+from airgap.isolated.venv import MadeVenv, VenvRequest, make_venv, plan_venv, wheels_targets
 from airgap.media import Media, shown
+from airgap.model import Finding
 from airgap.pinned import trusted_root
 
 _PATH = click.Path(path_type=Path)
@@ -25,40 +29,93 @@ _PATH = click.Path(path_type=Path)
 Examples
   airgap install /media/disc1 --site /srv/airgap --dry-run
   airgap install /media/disc1 /media/disc2 --site /srv/airgap
-Exit codes: 0 installed or already there, 3 not a bundle, 6 bytes differ,
+  airgap install /media/disc1 --site /srv/airgap --venv /opt/serving --set serving
+Exit codes: 0 installed or already there, 3 not a bundle or no such set, 6 bytes differ,
   7 signatures, root or sequence do not hold, 8 artifacts of two bundles collide,
-  9 no space, no permission, or the media cannot be read
-After anything but 0 nothing installed has changed; run the same command again.
+  9 no space, no permission, the media cannot be read, or this host cannot make the venv
+After anything but 0 nothing installed has changed; run the same command again. Where only making
+the venv failed, the bundles are installed and an older venv stays.
 Newer roots that BUNDLE brings are kept as soon as they are proven.
 """
 )
 @click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
 @click.option("--site", type=_PATH, metavar="DIR", required=True, help="Where a root is pinned.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@click.option(
+    "--venv", type=_PATH, metavar="DIR", help="Then make DIR a virtual environment of a wheels set."
+)
+@click.option("--set", "wheels", metavar="NAME", default="", help="The wheels set; default: the only one.")
+@click.option("--python", metavar="EXE", default="", help="Of the venv; default: the target's, on the PATH.")
 @wait_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def install(bundles: Sequence[Path], *, site: Path, dry_run: bool, wait: float, as_json: bool) -> None:
+def install(
+    bundles: Sequence[Path],
+    *,
+    site: Path,
+    dry_run: bool,
+    venv: Path | None,
+    wheels: str,
+    python: str,
+    wait: float,
+    as_json: bool,
+) -> None:
     """Verify each BUNDLE while copying it once, and make all of them the site's next generation.
 
-    Bundles of other names stay; a newer bundle replaces the older one of its name.
+    Bundles of other names stay; a newer bundle replaces the older one of its name. Wheels for another
+    Python, machine or glibc than this host's are told before anything is copied; with --venv they are
+    an error.
     """
+    if venv is None and (wheels or python):
+        raise click.UsageError("--set and --python say how to make --venv DIR")
     trusted_root(site, None, None)  # before anything is made at a place that was meant otherwise
     target = Site(site)
+    request = VenvRequest(venv, wheels, python) if venv else None
+    words = asked("install", *bundles)
+    progress = progress_for(json=as_json)
+    told: list[Finding] = []
+
+    def approve(members: Sequence[Member]) -> None:
+        if request:
+            plan_venv(request, members)
+        else:
+            told.extend(judge_host(wheels_targets(members)))
+            print_findings(told, err=True)
+
     now = datetime.now(UTC).replace(microsecond=0)
     with ExitStack() as opened:
         media = [opened.enter_context(Media(bundle)) for bundle in bundles]
         if dry_run:
-            done = Installed(target.current(), plan_install(media, target, now), built=False)
+            done = Installed(target.current(), plan_install(media, target, now, approve=approve), built=False)
         else:
-            words = asked("install", *bundles)
-            progress = progress_for(json=as_json)
-            done = install_bundles(media, target, now, asked=words, progress=progress, wait=wait)
-    if as_json:
-        emit({"site": shown(str(target.root)), "dry_run": dry_run, **_document(done)})
-    else:
+            done = install_bundles(
+                media, target, now, asked=words, progress=progress, wait=wait, approve=approve
+            )
+    if not as_json:
         _show(done, target, dry_run=dry_run)
+    made = None
+    if request and not dry_run:
+        made = make_venv(target, request, asked=words, progress=progress, wait=wait)
+    if as_json:
+        document = {"site": shown(str(target.root)), "dry_run": dry_run, **_document(done, told)}
+        emit(document | {"venv": _venv_document(made) if made else None})
+    elif made:
+        _show_venv(made)
     if dry_run:
         require_fit(target, done.plan)
+
+
+def _show_venv(made: MadeVenv) -> None:
+    click.echo(f"  {printable(shown(str(made.directory)))}: {made.packages} packages of {made.set}", nl=False)
+    click.echo(f" for {printable(made.python)}, which fit together (pip check)")
+
+
+def _venv_document(made: MadeVenv) -> dict[str, object]:
+    return {
+        "directory": shown(str(made.directory)),
+        "set": made.set,
+        "python": made.python,
+        "packages": made.packages,
+    }
 
 
 def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
@@ -90,7 +147,7 @@ def _show_plan(plan: Plan, verb: str) -> None:
     click.echo(f"  space: {human_bytes(plan.needed.bytes)} of {human_bytes(plan.free.bytes)} free{inodes}")
 
 
-def _document(done: Installed) -> dict[str, object]:
+def _document(done: Installed, told: Sequence[Finding]) -> dict[str, object]:
     plan = done.plan
     return {
         "generation": done.generation,
@@ -98,7 +155,7 @@ def _document(done: Installed) -> dict[str, object]:
         "bundles": [describe(bundle) for bundle in plan.bundles],
         "replaced": [describe(bundle) for bundle in plan.replaced],
         "artifacts": list(plan.artifacts),
-        "findings": [finding.as_json() for finding in plan.findings],
+        "findings": [finding.as_json() for finding in (*plan.findings, *told)],
         "missing": {"blobs": len(plan.missing), "bytes": plan.missing_bytes},
         "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},
         "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},

@@ -1,6 +1,6 @@
 """`airgap install`: bundles on media become the next generation of a site, whole or not at all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -44,8 +44,19 @@ class _Brought:
     bundle: InstalledBundle
 
 
+Approval = Callable[[Sequence[Member]], None]
+"""Sees every bundle of the next generation before a byte is copied; what it raises ends the install."""
+
+
 def install(
-    media: Sequence[Media], site: Site, now: datetime, *, asked: str, progress: Progress, wait: float = 0
+    media: Sequence[Media],
+    site: Site,
+    now: datetime,
+    *,
+    asked: str,
+    progress: Progress,
+    wait: float = 0,
+    approve: Approval | None = None,
 ) -> Installed:
     """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
 
@@ -62,6 +73,8 @@ def install(
         memory, brought = _judge(media, site, now, keep=True)
         _repair(site, brought, progress)
         members, plan = _plan(site, brought)
+        if approve:
+            approve(members)
         require_fit(site, plan)
         current = site.current()
         if plan.unchanged and current and not verify_generation(site, current, progress):
@@ -76,10 +89,15 @@ def install(
         return Installed(number, plan, built=True)
 
 
-def plan_install(media: Sequence[Media], site: Site, now: datetime) -> Plan:
+def plan_install(
+    media: Sequence[Media], site: Site, now: datetime, *, approve: Approval | None = None
+) -> Plan:
     """What `install` would do, from reading signatures, names, sizes and documents alone; writes nothing."""
     _, brought = _judge(media, site, now, keep=False)
-    return _plan(site, brought)[1]
+    members, plan = _plan(site, brought)
+    if approve:
+        approve(members)
+    return plan
 
 
 def _judge(
