@@ -40,7 +40,7 @@ from airgap.model import Sha256
 from airgap.progress import Progress
 from airgap.store import CHUNK, Blob, Store
 
-__all__ = ["Download", "HttpRefusal", "Reply", "Transfer", "public_url", "shown_url"]
+__all__ = ["Download", "HttpRefusal", "Reply", "TooLarge", "Transfer", "public_url", "shown_url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,10 @@ class Download:
     def key(self) -> str:
         """What its partial file is named by; equal keys are one download."""
         return self.sha256 or f"url-{hashlib.sha256(public_url(self.url).encode()).hexdigest()}"
+
+
+class TooLarge(SourceError):
+    """The server answered with more bytes than such a document may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,8 @@ class Transfer:
     ) -> Reply:
         """A small document; a status outside `allow` is a SourceError, after retries where they help.
 
-        `what` names it in errors; `body` goes with a POST. Raises HttpRefusal, SourceError (also when
-        larger than `max_bytes`) or HostError.
+        `what` names it in errors; `body` goes with a POST. Raises HttpRefusal, TooLarge (more than
+        `max_bytes`), SourceError or HostError.
         """
         where = f"{what}: {shown_url(url)}"
         if urlsplit(url).scheme == "file":
@@ -342,10 +346,13 @@ def _no_space(root: Path, reason: str) -> HostError:
 
 def _whole(response: requests.Response, where: str, max_bytes: int) -> bytes:
     body = bytearray()
-    while chunk := response.raw.read(CHUNK, decode_content=True):
+    announced = response.headers.get("content-length", "")
+    too_large = announced.isdecimal() and int(announced[:19]) > max_bytes
+    while not too_large and (chunk := response.raw.read(CHUNK, decode_content=True)):
         body += chunk
-        if len(body) > max_bytes:
-            raise SourceError(f"{where}: larger than {max_bytes} bytes, which no such document is")
+        too_large = len(body) > max_bytes
+    if too_large:
+        raise TooLarge(f"{where}: larger than {max_bytes} bytes, which no such document is")
     return bytes(body)
 
 

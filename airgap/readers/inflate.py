@@ -1,0 +1,144 @@
+"""The bytes of a zip member, unpacked step by step; copies of the state make any offset reachable.
+
+A shared object of 460 MB has the list of its sections at its end and what they hold in the middle.
+`MemberSource` reads both without holding it: it keeps a copy of the decompressor (some 45 KB) for every
+16 MiB that it passed, and starts again at the nearest.
+"""
+
+import zlib
+from typing import Final, Protocol
+
+from airgap.errors import InputError, IntegrityError
+from airgap.readers.source import Source, inside
+
+STORED: Final = 0
+DEFLATED: Final = 8
+
+CHUNK = 1024 * 1024
+"""Bytes that one step gives at most."""
+
+PACKED_CHUNK = 256 * 1024
+EVERY = 16 * 1024 * 1024
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def copy(self) -> "_Decompressor": ...
+
+
+class Inflation:
+    """A place among a member's bytes, `offset` of them behind it; `begin` is where in `source` they lie."""
+
+    def __init__(self, source: Source, begin: int, packed: int, method: int, what: str) -> None:
+        self.offset = 0
+        self._source = source
+        self._next = begin
+        self._end = begin + packed
+        self._decompressor: _Decompressor | None = zlib.decompressobj(-15) if method == DEFLATED else None
+        self._what = what
+
+    def step(self) -> bytes:
+        """The next bytes, at most `CHUNK`; b'' at the end. Raises InputError when they do not unpack."""
+        out = self._stored() if self._decompressor is None else self._deflated(self._decompressor)
+        self.offset += len(out)
+        return out
+
+    def fork(self) -> "Inflation":
+        """The same place again."""
+        other = Inflation(self._source, self._next, self._end - self._next, STORED, self._what)
+        other.offset = self.offset
+        other._decompressor = self._decompressor.copy() if self._decompressor else None
+        return other
+
+    def _stored(self) -> bytes:
+        data = self._source.read(self._next, min(CHUNK, self._end - self._next))
+        self._next += len(data)
+        return data
+
+    def _deflated(self, decompressor: _Decompressor) -> bytes:
+        while not decompressor.eof:
+            packed = self._source.read(self._next, min(PACKED_CHUNK, self._end - self._next))
+            try:
+                out = decompressor.decompress(packed, CHUNK)
+            except zlib.error as error:
+                raise InputError(f"{self._what}: cannot be unpacked: {error}") from None
+            # What was read and not used is read again: it is in the page cache, or the source's own.
+            self._next += len(packed) - len(decompressor.unused_data or decompressor.unconsumed_tail)
+            if out:
+                return out
+            if not packed and not decompressor.eof:
+                raise InputError(f"{self._what}: its packed bytes end too early")
+        if self._next != self._end:
+            raise InputError(f"{self._what}: {self._end - self._next} bytes lie behind its packed bytes")
+        return b""
+
+
+class MemberSource:
+    """A member as a `Source`. Its CRC-32 is checked when its last byte is passed for the first time.
+
+    Raises InputError when it does not unpack, IntegrityError when it unpacks to something else.
+    """
+
+    digest = ""
+
+    def __init__(self, start: Inflation, size: int, crc: int, what: str) -> None:
+        self._size = size
+        self._expected = crc
+        self._what = what
+        self._marks = [start.fork()]
+        self._at = start
+        self._window = (0, b"")
+        self._checked, self._crc = 0, 0
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, start: int, count: int) -> bytes:
+        inside(self._size, start, count, self._what)
+        self._go_to(start)
+        data = bytearray()
+        while len(data) < count:
+            begin, chunk = self._window
+            data += chunk[start + len(data) - begin :][: count - len(data)]
+            if len(data) < count:
+                self._advance()
+        return bytes(data)
+
+    def _go_to(self, start: int) -> None:
+        """Make the window hold offset `start`, or end just before it."""
+        if start < self._window[0]:
+            nearest = max((mark for mark in self._marks if mark.offset <= start), key=lambda m: m.offset)
+            self._at = nearest.fork()
+            self._window = (nearest.offset, b"")
+        while sum((self._window[0], len(self._window[1]))) < start:
+            self._advance()
+
+    def _advance(self) -> None:
+        begin = self._at.offset
+        if begin >= self._marks[-1].offset + EVERY:
+            self._marks.append(self._at.fork())
+        chunk = self._at.step()
+        if not chunk:
+            raise IntegrityError(f"{self._what}: expected {self._size} bytes, found {begin}")
+        self._window = (begin, chunk)
+        self._check(begin, chunk)
+
+    def _check(self, begin: int, chunk: bytes) -> None:
+        end = begin + len(chunk)
+        if end <= self._checked:
+            return
+        self._crc = zlib.crc32(chunk[self._checked - begin :], self._crc)
+        self._checked = end
+        if end > self._size or (end == self._size and self._crc != self._expected):
+            raise IntegrityError(
+                f"{self._what}: expected {self._size} bytes with CRC-32 {self._expected:08x},"
+                f" found {end} or more with {self._crc:08x}",
+                remedy="fetch the archive again",
+            )
