@@ -18,7 +18,7 @@ import pytest
 
 from airgap.connected.installer import Recipe, make, read_aloud, sha384
 from airgap.connected.installer_contents import oldest_glibc, own_modules
-from airgap.model import Platform
+from airgap.model import Platform, Target
 from airgap.tags import WheelName
 from tests import bundles
 from tests.services import need
@@ -395,6 +395,30 @@ def test_it_verifies_and_installs_in_an_empty_root(empty: Path, media: Path, med
     assert (empty / "srv/airgap/current/files/notes/notes.txt").read_bytes() == b"carried across\n"
     inside("export", "hello", "-o", "/root/hello.tar", *site)
     assert os.listdir(empty / "tmp") == []
+
+
+def test_it_makes_a_venv_there_with_the_pip_that_came_along(
+    empty: Path, media: Path, medium: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's python3 alone has no ensurepip: said before anything is copied, unless the set holds pip."""
+    monkeypatch.setattr(bundles, "TARGET", Target(DEBIAN_PYTHON, HERE.platform, "2.28"))
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(tmp_path)]
+    subprocess.run([*download, "pip==26.3"], check=True, capture_output=True)
+    [pip] = tmp_path.iterdir()
+    alpha = bundles.wheel("alpha")
+    bundles.write_bundle(media / "without", [bundles.wheels("serving", dict([alpha]))])
+    both = {pip.name: pip.read_bytes(), alpha[0]: alpha[1]}
+    bundles.write_bundle(media / "with", [bundles.wheels("serving", both)], sequence=2)
+    inside = console(Path("/media/disc1/airgap.pyz"), *chrooted(empty))
+    site = ("--site", "/srv/venvs")
+    inside("trust", "pin", "/media/disc1/1.root.json", *site, "--fingerprint", medium.fingerprint)
+    said = inside("install", "/media/disc1/without", *site, "--venv", "/srv/serving", code=9).err
+    assert f"install python{DEBIAN_PYTHON}-venv (Debian, Ubuntu)" in said
+    assert not (empty / "srv/venvs/current").is_symlink()
+    shown = inside("install", "/media/disc1/with", *site, "--venv", "/srv/serving").out
+    assert "/srv/serving: 2 packages of serving for /usr/bin/python3, which fit together" in shown
+    python = ["unshare", "--net", "chroot", str(empty), "/srv/serving/bin/python"]
+    subprocess.run([*python, "-c", "import alpha, pip"], check=True)
 
 
 def test_tmp_without_execution_is_gone_round_or_said(empty: Path, media: Path) -> None:

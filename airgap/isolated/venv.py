@@ -27,7 +27,7 @@ from airgap.tags import WheelName, normalized_name
 MARKER = "airgap-venv.json"
 """In every venv that airgap made: only such a one is ever replaced or removed."""
 
-_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SOURCE_DATE_EPOCH")
+_KEPT = ("PATH", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SOURCE_DATE_EPOCH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ def _write_marker(made: Path, plan: VenvPlan, generation: int) -> None:
 def _install(plan: VenvPlan, made: Path, wheels: Path) -> None:
     """Python makes the venv; pip, from the set where it holds one, installs into it and checks it."""
     without = ["--without-pip"] if plan.pip else []
-    _run([plan.interpreter.executable, "-I", "-m", "venv", *without, str(made)], f"{made}: cannot be made")
+    _run([plan.interpreter.executable, "-I", "-m", "venv", *without, str(made)], made, "it cannot be made")
     python = str(made / "bin" / "python")
     pip = [python, "-I", *([str(wheels / plan.pip / "pip")] if plan.pip else ["-m", "pip"])]
     listed = made / "requirements.txt"
@@ -222,13 +222,15 @@ def _install(plan: VenvPlan, made: Path, wheels: Path) -> None:
     offline = ["--no-index", "--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes"]
     _run(
         [*pip, "install", *common, *offline, "--find-links", wheels.as_uri(), "--requirement", str(listed)],
-        f"{plan.wheels.name}: pip cannot install it",
+        made,
+        f"pip cannot install {plan.wheels.name}",
     )
-    _run([*pip, "check", *common], f"{plan.wheels.name}: its packages do not fit together")
+    _run([*pip, "check", *common], made, f"the packages of {plan.wheels.name} do not fit together")
 
 
-def _run(command: Sequence[str], failed: str) -> None:
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+def _run(command: Sequence[str], made: Path, failed: str) -> None:
+    """A home of its own: pip wants one, even on hosts where the user has none, and may read no settings."""
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"HOME": str(made)}
     done = subprocess.run(
         command,
         env=environment | {"PIP_CONFIG_FILE": os.devnull},
@@ -244,11 +246,11 @@ def _run(command: Sequence[str], failed: str) -> None:
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if "DO NOT MATCH THE HASHES" in done.stdout:
         raise IntegrityError(
-            f"{failed}: a wheel of the site is not the locked one",
+            f"{made}: {failed}: a wheel of the site is not the locked one",
             remedy="run airgap status --verify, then install the bundle again",
         )
     said = [line for line in lines if line.startswith("ERROR:")] or lines[-3:] or ["no word of why"]
     raise HostError(
-        "\n  ".join((failed, *(line[:300] for line in said[:3]))),
+        "\n  ".join((f"{made}: {failed}", *(line[:300] for line in said[:3]))),
         remedy="what is installed in the site stays; once that is mended, run the same command again",
     )
