@@ -32,16 +32,22 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 T = TypeVar("T")
 
 
-def parse_json(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats: bool = False) -> Json:
+def parse_json(
+    data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats: bool = False, python: bool = False
+) -> Json:
     """Parse `data` strictly. `what` names the document in errors.
 
+    `floats` allows them; `python` allows every number that Python's json module writes, NaN and Infinity
+    included, and reads integers beyond 2^63-1 as floats: hubs are full of such configs.
     Raises InputError when the bytes are too many, not UTF-8, or break any rule of this module.
     """
     text = _text(data, what, max_bytes)
     _cap_depth(data, what)
 
-    def refuse(token: str) -> NoReturn:
-        raise InputError(f"{what}: {token} is not allowed in JSON")
+    def constant(token: str) -> float:
+        if not python:
+            raise InputError(f"{what}: {token} is not allowed in JSON")
+        return float(token)
 
     def no_float(token: str) -> NoReturn:
         raise InputError(f"{what}: expected an integer, found {token[:40]}")
@@ -71,9 +77,9 @@ def parse_json(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT, floats:
         value: Json = json.loads(
             text,
             object_pairs_hook=unique,
-            parse_constant=refuse,
+            parse_constant=constant,
             parse_int=integer,
-            parse_float=finite if floats else no_float,
+            parse_float=finite if floats or python else no_float,
         )
     except json.JSONDecodeError as error:
         raise InputError(f"{what}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
