@@ -19,10 +19,11 @@ from airgap.errors import HostError, InputError, IntegrityError
 from airgap.isolated.generation import Member, load_member
 from airgap.isolated.host import Interpreter, ask, find_python, judge_interpreter
 from airgap.isolated.site import Site, point
-from airgap.model import Package, Target, WheelsArtifact
+from airgap.isolated.wheels import requirements
+from airgap.model import Target, WheelsArtifact
 from airgap.progress import Progress
 from airgap.store import host_errors, write_durably
-from airgap.tags import WheelName, normalized_name
+from airgap.tags import normalized_name
 
 MARKER = "airgap-venv.json"
 """In every venv that airgap made: only such a one is ever replaced or removed."""
@@ -126,24 +127,6 @@ def make_venv(
             for stale in _unused(plan.directory):
                 shutil.rmtree(stale)
     return MadeVenv(plan.directory, plan.wheels.name, plan.interpreter.executable, len(plan.wheels.packages))
-
-
-def requirements(wheels: WheelsArtifact) -> bytes:
-    """The set for pip's hash-checking mode: each package at its version with the one sha256 it may have.
-
-    Any pip since version 8 reads this; pylock.toml (PEP 751) only those since 26.3. Raises InputError for a
-    package whose name or version could be read as anything else.
-    """
-    files = {file.path: file for file in wheels.files}
-    return "".join(f"{_pin(p)} --hash=sha256:{files[p.file].sha256}\n" for p in wheels.packages).encode()
-
-
-def _pin(package: Package) -> str:
-    WheelName.parse(package.file)
-    pin = f"{package.name}=={package.version}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*", pin):
-        raise InputError(f"{package.file}: expected a package and its version, found {pin[:120]!r}")
-    return pin
 
 
 def _choose(name: str, members: Sequence[Member]) -> tuple[WheelsArtifact, Target, str]:

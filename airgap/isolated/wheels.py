@@ -6,9 +6,11 @@ are relative, so the site can move, be bind-mounted, or be served by any static 
 
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
+from airgap.errors import InputError
 from airgap.isolated.entries import Link, Text
 from airgap.layout import BundledArtifact
 from airgap.model import BundlePath, LockedFile, Package, WheelsArtifact
@@ -24,7 +26,7 @@ def place(bundled: BundledArtifact) -> Iterator[Link | Text]:
     for layer in bundled.layers:
         yield Link(BundlePath(f"{base}/{layer.path}"), layer.sha256)
     files = {file.path: file for file in artifact.files}
-    yield Text(BundlePath(f"{base}/requirements.txt"), _requirements(artifact.packages, files))
+    yield Text(BundlePath(f"{base}/requirements.txt"), requirements(artifact))
     projects: dict[str, list[Package]] = {}
     for package in artifact.packages:
         projects.setdefault(package.name, []).append(package)
@@ -37,10 +39,21 @@ def place(bundled: BundledArtifact) -> Iterator[Link | Text]:
         yield Text(BundlePath(f"{here}/index.json"), _project_json(name, found))
 
 
-def _requirements(packages: Sequence[Package], files: Mapping[BundlePath, LockedFile]) -> bytes:
-    """The same lock in pip's older spelling, for the pip a host already has: pylock needs pip 26.3."""
-    lines = [f"{p.name}=={p.version} --hash=sha256:{files[p.file].sha256}\n" for p in packages]
+def requirements(artifact: WheelsArtifact) -> bytes:
+    """The same lock in pip's older spelling, for the pip a host already has: pylock needs pip 26.3.
+
+    Raises InputError for a package whose name or version pip could read as anything else.
+    """
+    files = {file.path: file for file in artifact.files}
+    lines = [f"{_pin(p)} --hash=sha256:{files[p.file].sha256}\n" for p in artifact.packages]
     return "".join(lines).encode()
+
+
+def _pin(package: Package) -> str:
+    pin = f"{package.name}=={package.version}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*", pin):
+        raise InputError(f"{package.file}: expected a package and its version, found {pin[:120]!r}")
+    return pin
 
 
 def _root_html(projects: Sequence[str]) -> bytes:
