@@ -209,6 +209,11 @@ class Fields:
     def has(self, key: str) -> bool:
         return key in self._table
 
+    def raw(self, key: str) -> object:
+        """The value as it was decoded, None when absent: for keys of which several shapes are in use."""
+        self._read.add(key)
+        return self._table.get(key)
+
     def text(
         self, key: str, *, default: str | None = None, pattern: str = "", expected: str = "a string"
     ) -> str:
