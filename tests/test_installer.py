@@ -314,6 +314,21 @@ def test_a_bundle_carries_it_signed_and_runs_it_from_its_blob(staged: Stage, ins
     assert "every byte is as signed" in here("verify", staged.bundle, *judged).out
 
 
+def test_the_howto_finds_it(staged: Stage, installer: Path) -> None:
+    """By the commands of the bundle's own verify/HOWTO.txt: grep and openssl, without airgap."""
+    need("openssl")
+    if not staged.bundle.exists():
+        staged.build()
+    _, _, step = (staged.bundle / "verify" / "HOWTO.txt").read_text().partition("\n9. ")
+    commands = "".join(line for line in step.splitlines(keepends=True) if line.startswith("    "))
+    done = subprocess.run(
+        ["sh", "-ec", commands], cwd=staged.bundle, capture_output=True, text=True, check=True
+    )
+    digest, path = done.stdout.split()
+    assert digest == sha384(installer.read_bytes())
+    assert (staged.bundle / path.removeprefix("*")).read_bytes() == installer.read_bytes()
+
+
 def test_a_second_lock_keeps_it_and_a_lost_one_is_made_again(staged: Stage) -> None:
     before = locked(staged)
     again = staged.run("lock", "demo.toml")

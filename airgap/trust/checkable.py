@@ -76,6 +76,14 @@ Work in the bundle's directory (the one that holds bundle.dsse.json), in a POSIX
     openssl pkeyutl -verify -pubin -inkey "$WORK/mldsa87.pub" -rawin \\
         -in "$WORK/message.bin" -sigfile "verify/$ID.sig"
 
+9. Some bundles carry airgap itself, as the artifact airgap-installer: one file that needs nothing but the
+   Python it was made for. Steps 1 to 8 prove it as they prove every blob. This prints its sha384, which a
+   holder can also read to you, and its path; then python3 and that path is airgap (-h lists its verbs):
+
+    M=$(grep -oE '"airgap-installer"},"digest":"sha256:[0-9a-f]{64}' index.json | tail -c 65)
+    F=$(grep -oE '"layers":.*"digest":"sha256:[0-9a-f]{64}' "blobs/sha256/$M" | tail -c 65)
+    openssl dgst -sha384 -r "blobs/sha256/$F"
+
 Not checked by these commands: that a holder's key is still trusted, that the bundle is not revoked, and
 that no newer one was accepted before. airgap verify checks those too; it reads bundle.dsse.json, which
 carries the same statement and signatures as pae.bin and the .sig files.
