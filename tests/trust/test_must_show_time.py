@@ -316,6 +316,21 @@ def refused_files(bundle: Path, site: Path, capsys: Capture) -> str:
     return "".join(capsys.readouterr())
 
 
+def test_very_many_roots_in_a_bundle(site: Path, tmp_path: Path, capsys: Capture) -> None:
+    bundle = notes(tmp_path / "b")
+    (bundle / "roots").mkdir()
+    for number in range(1001):
+        (bundle / "roots" / f"{number}.root.json").touch()
+    assert "more than 1000 names" in refused(bundle, site, capsys, code=6)
+
+
+def test_roots_behind_a_link(site: Path, tmp_path: Path, capsys: Capture) -> None:
+    bundle = bundles.carry(notes(tmp_path / "b"), bundles.next_trust(bundles.trust()))
+    (bundle / "roots").rename(tmp_path / "elsewhere")
+    (bundle / "roots").symlink_to(tmp_path / "elsewhere")
+    assert "expected a directory" in refused(bundle, site, capsys, code=6)
+
+
 def test_roots_that_the_site_has_are_not_read(site: Path, tmp_path: Path, capsys: Capture) -> None:
     two = bundles.next_trust(bundles.trust())
     accepted(bundles.carry(notes(tmp_path / "b"), two), site, capsys)

@@ -152,6 +152,13 @@ def test_a_gap_names_what_is_missing() -> None:
         follow(start(roots[1]), [10**8, MAX_VERSIONS + 9], roots.__getitem__)
 
 
+def test_a_chain_has_an_end() -> None:
+    """Nothing is read of one that is longer than any honest one."""
+    first = start(chain(("alice",))[1])
+    with pytest.raises(TrustError, match="missing: too many"):
+        follow(first, range(2, MAX_VERSIONS + 3), lambda version: pytest.fail(f"read {version}"))
+
+
 def test_a_chain_stops_at_the_first_that_does_not_follow() -> None:
     roots = chain(("alice",), ("bob",), ("carol",))
     roots[2] = sealed_root(root_of("bob", version=2), "bob")
