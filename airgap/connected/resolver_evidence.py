@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -211,11 +212,16 @@ def _admits(requires_python: str, python: str) -> bool:
 
 
 def _judge_page(page: collector.IndexContent) -> None:
-    """Refuse a JSON page that pip would trip over (PEP 691, `application/vnd.pypi.simple.v1+json`)."""
-    if not page.content_type.lower().startswith("application/vnd.pypi.simple.v1+json"):
-        return
+    """Refuse a page that pip would trip over: JSON unlike PEP 691, HTML with a link that is no URL."""
     where = public_url(page.url)
     remedy = "tell whoever runs this index"
+    if not page.content_type.lower().startswith("application/vnd.pypi.simple.v1+json"):
+        try:
+            deque(collector.parse_links(page), maxlen=0)
+        except (ValueError, LookupError, AssertionError) as error:  # AssertionError: html.parser on `<![`
+            said = strip_logins(str(error))[:200]
+            raise Refusal("source", f"{where}: expected an index page: {said}", remedy=remedy) from error
+        return
     try:
         document = parse_json(page.content, where, floats=True)
     except InputError as error:

@@ -1,0 +1,1 @@
+"""One module for each reader; `tests.fuzz.harness.Target` is what they have in common."""

@@ -1,0 +1,45 @@
+"""A page of a package index, HTML (PEP 503) or JSON (PEP 691), as pip reads it inside the resolver.
+
+Invariant: what airgap lets pass, pip parses without an exception, and airgap can judge every link of it;
+the rest is refused, because pip would end in a traceback and nobody would know which index did it.
+"""
+
+from functools import cache
+
+from pip._internal.index.collector import IndexContent, parse_links
+
+from airgap.connected.resolver_evidence import _judge_page, _offer
+from airgap.connected.resolver_protocol import Refusal
+
+JSON = "application/vnd.pypi.simple.v1+json"
+PAGE = "https://index.example/simple/attrs/"
+
+
+@cache
+def seeds() -> dict[str, bytes]:
+    return {
+        "html": b'<!DOCTYPE html><html><head><base href="https://files.example/"></head><body>'
+        b'<a href="attrs-25.1-py3-none-any.whl#sha256=00" data-requires-python="&gt;=3.8" data-yanked="bad"'
+        b' data-core-metadata="sha256=00">attrs</a><a href="../attrs-1.tar.gz">x</a></body></html>',
+        "html-host": b'<a href="https://[::1/attrs-25.1-py3-none-any.whl">attrs</a>',
+        "html-base": b'<base href="https://[x"><a href="a.whl">a</a>',
+        "latin": b"<a href=\xe9.whl>a</a>",
+        "json": b'{"meta":{"api-version":"1.1"},"files":[{"filename":"attrs-25.1-py3-none-any.whl",'
+        b'"url":"https://files.example/attrs-25.1-py3-none-any.whl","hashes":{"sha256":"00"},"size":3,'
+        b'"requires-python":">=3.8","yanked":false,"core-metadata":{"sha256":"00"},'
+        b'"upload-time":"2025-01-01T00:00:00.000000Z"}]}',
+        "json-bare": b'{"files":[{"url":"a.zip","hashes":{},"yanked":"why","dist-info-metadata":true}]}',
+    }
+
+
+def check(data: bytes) -> None:
+    for content_type, encoding in ((JSON, None), ("text/html", None), ("text/html", "latin-1")):
+        page = IndexContent(data, content_type, encoding, PAGE, cache_link_parsing=False)
+        try:
+            _judge_page(page)
+        except Refusal as refusal:
+            assert refusal.table["message"]
+            continue
+        for link in parse_links(page):
+            offer = _offer(link)
+            assert offer is None or link.filename

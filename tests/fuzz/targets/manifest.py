@@ -1,0 +1,30 @@
+"""A manifest, written by a person, possibly by one who means harm.
+
+Invariant: only InputError escapes, though tomllib itself lets a ValueError and a RecursionError through;
+reading twice gives equal values; every request has a digest, and the target's table reads back equal.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from airgap.decode import Fields
+from airgap.manifest import parse_manifest, read_target, request_digest, target_table
+from tests.fuzz.harness import accepted
+
+MANIFESTS = Path(__file__).parents[3] / "manifests"
+
+
+@cache
+def seeds() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(MANIFESTS.glob("*.toml"))}
+
+
+def check(data: bytes) -> None:
+    parsed = accepted(lambda text: parse_manifest(text, "manifest", Path()), data)
+    if parsed is None:
+        return
+    assert parse_manifest(data, "manifest", Path()) == parsed
+    assert all(len(request_digest(request)) == 64 for request in parsed.requests)
+    fields = Fields(target_table(parsed.target))
+    assert read_target(fields) == parsed.target
+    fields.raise_if_bad("target")

@@ -1,0 +1,141 @@
+"""Every fuzz target over every committed input, in the normal suite and without a fuzzer.
+
+A crash that `scripts/fuzz` wrote to tests/fuzz/crashes/ is committed with its fix, and from then on a
+test of its own here.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from airgap.errors import SourceError
+from tests.fuzz import harness
+from tests.fuzz.harness import HERE, Target, exercise
+
+TARGETS = harness.names()
+KEPT = [(name, path) for name in TARGETS for path in harness.kept(name)]
+
+load = cache(harness.load)
+
+AMPLIFIERS = (
+    *(b"[", b"{", b'{"a":', b"[[a]]\n", b'"', b"'", b"\\", b'\\"', b'"a",', b"=", b"a=", b"a.", b'"a".'),
+    *(
+        b"<",
+        b"<a href=x>",
+        b"&",
+        b"&#",
+        b"<!--",
+        b"<![",
+        b"a",
+        b"a ",
+        b" ",
+        b"\t",
+        b"\n",
+        b",",
+        b"a,",
+        b'a="',
+    ),
+    *(
+        b"1",
+        b"-1,",
+        b"/",
+        b"a/",
+        b"a-",
+        b"a:",
+        b"%41",
+        b"\xc3\xa9",
+        b"\xff",
+        b"\0",
+        b"A=",
+        b"-----BEGIN A-----\n",
+    ),
+)
+"""What has made a careless reader quadratic, or worse, when it comes a thousand times."""
+
+
+def test_every_target_says_what_it_holds_to_be_true() -> None:
+    assert TARGETS
+    for name in TARGETS:
+        assert "Invariant: " in (load(name).__doc__ or ""), name
+        assert load(name).seeds(), name
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds(name: str) -> None:
+    for data in load(name).seeds().values():
+        exercise(load(name), data)
+
+
+@pytest.mark.parametrize(("name", "path"), KEPT, ids=[f"{name}/{path.name}" for name, path in KEPT])
+def test_committed_inputs(name: str, path: Path) -> None:
+    exercise(load(name), path.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_hostile_repetition_costs_linear_time(name: str) -> None:
+    """Alone, and in place of the end of something that parses."""
+    seed = min(load(name).seeds().values(), key=len)
+    for unit in AMPLIFIERS:
+        for before in (b"", seed[: len(seed) // 2]):
+            exercise(load(name), before + unit * (32_000 // len(unit)))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_cut_and_flipped_seeds(name: str) -> None:
+    """A small fuzzer that needs nothing installed: every seed cut short, and with a byte changed."""
+    for data in load(name).seeds().values():
+        step = max(1, len(data) // 24)
+        for place in range(0, len(data), step):
+            exercise(load(name), data[:place])
+            exercise(load(name), data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+
+
+def test_no_input_is_kept_for_a_target_that_is_gone() -> None:
+    for directory in (harness.CORPUS, harness.CRASHES):
+        if directory.is_dir():
+            assert {path.name for path in directory.iterdir()} <= set(TARGETS)
+
+
+def test_what_is_committed_stays_small() -> None:
+    assert (
+        sum(path.stat().st_size for path in HERE.rglob("*") if path.suffix != ".pyc" and path.is_file())
+        < 200_000
+    )
+
+
+class Broken:
+    """A target whose reader fails in one of the ways that a harness must notice."""
+
+    def __init__(self, failure: str) -> None:
+        self.failure = failure
+
+    def seeds(self) -> dict[str, bytes]:
+        return {}
+
+    def check(self, data: bytes) -> None:
+        if self.failure == "escapes":
+            harness.accepted(bytes.decode, data)
+        elif self.failure == "other error":
+            harness.accepted(_refuse, data)
+        else:
+            re.fullmatch(rb"(a|a)*b", data)
+
+
+def _refuse(data: bytes) -> object:
+    raise SourceError("refused")
+
+
+@pytest.mark.parametrize(
+    ("failure", "data", "error"),
+    [
+        ("escapes", b"\xff", UnicodeDecodeError),
+        ("other error", b"", SourceError),
+        ("slow", b"a" * 24, AssertionError),
+    ],
+)
+def test_the_harness_notices(failure: str, data: bytes, error: type[Exception]) -> None:
+    broken: Target = Broken(failure)
+    with pytest.raises(error):
+        exercise(broken, data)
