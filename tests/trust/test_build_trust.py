@@ -104,3 +104,16 @@ def test_a_root_beside_it_that_does_not_lead_on_stops_the_build(stage: Stage) ->
     refused = stage.build("--root", "trust/3.root.json", code=3)
     assert "2.root.json: expected root version 2, found 1" in refused.err
     assert not stage.bundle.exists()
+
+
+def test_a_strangers_root_beside_it_stops_the_build(stage: Stage) -> None:
+    sign = ["--key", "keys/alice.key", "--out", "trust"]
+    stage.run("trust", "rotate", "trust/1.root.json", *sign)
+    stage.run("trust", "rotate", "trust/2.root.json", *sign)
+    stage.run("key", "generate", "eve", "--out", "eve", "--no-passphrase")
+    eve = ["--key", "eve/eve.key", "--out", "eve"]
+    stage.run("trust", "init", "--holder", "eve/eve.pub", "--threshold", "1", *eve)
+    stage.run("trust", "rotate", "eve/1.root.json", *eve)
+    (stage.directory / "eve/2.root.json").rename(stage.directory / "trust/2.root.json")
+    refused = stage.build("--root", "trust/3.root.json", code=7)
+    assert "3.root.json: 0 of 1 required signed: nobody; missing: eve" in refused.err
