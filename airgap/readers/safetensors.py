@@ -123,10 +123,17 @@ def parse_header(data: bytes, file_size: int, what: str) -> Header:
         raise InputError(f"{what}: {error.message}") from None
     if header.file_size != file_size:
         raise InputError(
-            f"{what}: expected a file of {header.file_size} bytes, as its header says; found {file_size}",
+            f"{what}: expected a file of {header.file_size} bytes, as its header says; found {file_size}"
+            f"{_cut_off(header, file_size)}",
             remedy="fetch the file again: it is cut off, or something was appended",
         )
     return header
+
+
+def _cut_off(header: Header, file_size: int) -> str:
+    """The first tensor that is not all there."""
+    first = next((t for t in header.tensors if header.data_begin + t.end > file_size), None)
+    return f": tensor {first.name[:200]!r} is cut off" if first else ""
 
 
 def _read_metadata(fields: Fields | None) -> dict[str, str]:
