@@ -122,7 +122,7 @@ def read_trust(site: Path, name: str, *, max_bytes: int) -> bytes | None:
         raise _unreadable(path, error) from error
     finally:
         os.close(directory)
-    with open(descriptor, "rb") as stream:
+    with open(descriptor, "rb") as stream, host_errors(path):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise TrustError(
                 f"{path}: expected the site's trust memory, found something that is no regular file",
@@ -146,7 +146,8 @@ def _read_pinned(site: Path) -> Root | None:
     if data is None:
         return None
     root = _load(data, str(site / TRUST_DIRECTORY / ROOT_FILE))
-    names = os.listdir(site / TRUST_DIRECTORY)
+    with host_errors(site / TRUST_DIRECTORY):
+        names = os.listdir(site / TRUST_DIRECTORY)
     versions = [int(match[1]) for name in names if (match := ROOT_NAME.fullmatch(name))]
 
     def read(version: int) -> bytes:

@@ -1,7 +1,7 @@
 """`airgap trust`: the root that says which holders a site believes."""
 
-import os
 import shlex
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -181,7 +181,7 @@ def update(roots: Sequence[Path], site: Path, *, as_json: bool) -> None:
         version = survey(data, str(path))[0].version
         if found.setdefault(version, data) != data:
             raise InputError(f"{path}: another root of version {version} was given too")
-    before = trusted_root(site, None, None)
+    trusted_root(site, None, None)  # before anything is made at a place that was meant otherwise
     place = Site(site)
     with place.locked(_asked("update", site)):
         before = trusted_root(site, None, None)
@@ -223,7 +223,7 @@ def recall_command(site: Path, *, yes: bool, as_json: bool) -> None:
         for channel, accepted in sorted(memory.accepted.items()):
             highest = accepted.floor
             click.echo(f"channel {channel}: epoch {highest.epoch}, sequence {highest.sequence}", err=True)
-        if not (yes or as_json) and os.isatty(0):
+        if not (yes or as_json) and sys.stdin.isatty():
             click.confirm("Is that all this site ever accepted?", abort=True, err=True)
         save_memory(place, memory)
     if as_json:

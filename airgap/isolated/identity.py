@@ -38,7 +38,9 @@ def load_recipient(site: Site) -> Recipient:
     try:
         return read_document(data, str(site.trust / FILE), _recipient)
     except InputError as error:
-        raise TrustError(error.message, remedy="set it again: airgap trust pin … --site-name NAME") from None
+        raise TrustError(
+            error.message, remedy="delete it and name the site again: airgap trust pin … --site-name NAME"
+        ) from None
 
 
 def save_recipient(site: Site, recipient: Recipient) -> None:
