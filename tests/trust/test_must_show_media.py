@@ -91,6 +91,28 @@ def test_a_flipped_bit_in_a_root_that_travels(tmp_path: Path, capsys: Capture) -
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("kind", ["link", "FIFO", "directory"])
+def test_in_place_of_a_root_that_the_site_has(bundle: Path, site: Path, capsys: Capture, kind: str) -> None:
+    """Nobody reads it, and nothing but a file of a root's size may be there."""
+    path = bundle / "roots" / "2.root.json"
+    if kind == "link":
+        path.rename(bundle.parent / "moved")
+        path.symlink_to(bundle.parent / "moved")
+    else:
+        KINDS[kind][0](path)
+    assert "roots/2.root.json: expected a file, found a" in refused(bundle, site, capsys, 6)
+
+
+def test_a_root_that_is_too_large(bundle: Path, site: Path, capsys: Capture) -> None:
+    path = bundle / "roots" / "2.root.json"
+    os.truncate(path, 2**20)
+    accepted(bundle, site, capsys)
+    os.truncate(path, 2**20 + 1)
+    capsys.readouterr()
+    assert run(["verify", str(bundle), "--site", str(site)]) == 6
+    assert "roots/2.root.json: expected at most 1048576 bytes" in capsys.readouterr().out
+
+
 def missing(path: Path) -> None:
     path.unlink()
 
