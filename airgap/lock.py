@@ -6,6 +6,7 @@ a value, so that a re-lock without upstream change is byte-identical and two loc
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -158,8 +159,8 @@ def _lock(fields: Fields) -> Lock:
     )
     for table in (bundle, manifest, tools):
         table.done()
-    names = [artifact.name for artifact in lock.artifacts]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    counts = Counter(artifact.name for artifact in lock.artifacts)
+    for name in sorted(name for name, count in counts.items() if count > 1):
         fields.problem("artifacts", f"two artifacts are named {name!r}")
     return lock
 

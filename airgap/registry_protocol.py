@@ -69,6 +69,7 @@ def token_realm(challenge: Challenge, registry: str, *, plain_http: bool) -> str
     realm = challenge.parameters.get("realm", "")
     try:
         parts = urlsplit(realm)
+        _ = parts.port  # a port that is none is found only when asked for
     except ValueError:
         parts = urlsplit("")
     allowed = parts.scheme == "https" or (

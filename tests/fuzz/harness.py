@@ -22,10 +22,10 @@ class Target(Protocol):
     """A module of `tests.fuzz.targets`; its docstring states the invariant that `check` asserts."""
 
     def seeds(self) -> Mapping[str, bytes]:
-        """Inputs that reach deep, by name, made by the product's own renderers where it has one."""
+        """Inputs that reach deep, by name; those named `bad-…` must be refused, the others accepted."""
 
-    def check(self, data: bytes) -> None:
-        """Raises for input that breaks the invariant; hostile input that is refused is no such thing."""
+    def check(self, data: bytes) -> bool:
+        """Whether a reader accepts the input. Raises for input that breaks the invariant."""
 
 
 def names() -> list[str]:
@@ -44,12 +44,13 @@ def kept(name: str) -> Iterator[Path]:
             yield from sorted(path for path in directory.iterdir() if path.is_file())
 
 
-def exercise(target: Target, data: bytes) -> None:
-    """Check one input, and that it costs linear time."""
+def exercise(target: Target, data: bytes) -> bool:
+    """Check one input, and that it costs linear time; returns whether it was accepted."""
     start = time.thread_time()
-    target.check(data)
+    taken = target.check(data)
     spent, allowed = time.thread_time() - start, SECONDS + SECONDS_PER_BYTE * len(data)
     assert spent < allowed, f"{len(data)} bytes took {spent:.2f} s, more than {allowed:.2f} s"
+    return taken
 
 
 def accepted(parse: Callable[[bytes], T], data: bytes) -> T | None:

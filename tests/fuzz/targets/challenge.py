@@ -21,19 +21,21 @@ def seeds() -> dict[str, bytes]:
         b" error=invalid_token, Digest",
         "bad-host": b'Bearer realm="https://[::1/token"',
         "bad-port": b'Bearer realm="https://example.org:port/"',
-        "login": b'Bearer realm="https://user:password@example.org/token"',
+        "bad-login": b'Bearer realm="https://user:password@example.org/token"',
         "token": b'{"token":"abc.def","access_token":"x","expires_in":300}',
     }
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     header = data.decode("latin-1")  # as http.client gives it
+    believed = False
     for challenge in parse_challenges(header):
         assert challenge.scheme == challenge.scheme.lower() and challenge.scheme
         try:
             realm = token_realm(challenge, "registry.example", plain_http=False)
         except SourceError:
             continue
+        believed = True
         parts = urlsplit(realm)
         assert parts.username is None and parts.hostname
         assert parts.scheme == "https" or is_loopback(parts.hostname)
@@ -44,3 +46,4 @@ def check(data: bytes) -> None:
     except SourceError:
         token = None
     assert token is None or token.isprintable()
+    return believed or token is not None

@@ -16,7 +16,11 @@ PAYLOAD = b'{"signed":true}'
 
 @cache
 def seeds() -> dict[str, bytes]:
+    genuine = envelope.parse(sealed(PAYLOAD, TYPE, "alice")).signatures
     return {
+        "relabelled": envelope.render(PAYLOAD, "text/plain", genuine),
+        "replaced": envelope.render(PAYLOAD + b" ", TYPE, genuine),
+        "bad-base64": b'{"payload":"YR==","payloadType":"a/b","signatures":[]}',
         "signed": sealed(PAYLOAD, TYPE, "alice"),
         "two": sealed(PAYLOAD, TYPE, "alice", "bob"),
         "other": sealed(b"", "text/plain", "bob"),
@@ -27,10 +31,10 @@ def seeds() -> dict[str, bytes]:
     }
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     parsed = accepted(envelope.parse, data)
     if parsed is None:
-        return
+        return False
     rendered = envelope.render(parsed.payload, parsed.payload_type, parsed.signatures)
     again = envelope.parse(rendered)
     assert (again.payload, again.payload_type) == (parsed.payload, parsed.payload_type)
@@ -43,3 +47,4 @@ def check(data: bytes) -> None:
         found = envelope.tally(parsed, [person("alice").holder])
         if found.signers or found.partial:
             assert (parsed.payload, parsed.payload_type) == (PAYLOAD, TYPE)
+    return True

@@ -51,19 +51,20 @@ def seeds() -> dict[str, bytes]:
         "docker-manifest": manifest(DOCKER_MANIFEST, DOCKER_CONFIG),
         "oci-index": index(OCI_INDEX, OCI_MANIFEST),
         "docker-index": index(DOCKER_INDEX, DOCKER_MANIFEST),
-        "both": index(OCI_INDEX, OCI_MANIFEST) | manifest(OCI_MANIFEST, OCI_CONFIG),
-        "schema-1": {"schemaVersion": 1, "fsLayers": [], "extra": 0.5, "none": None},
+        "bad-both": index(OCI_INDEX, OCI_MANIFEST) | manifest(OCI_MANIFEST, OCI_CONFIG),
+        "bad-schema-1": {"schemaVersion": 1, "fsLayers": [], "extra": 0.5, "none": None},
     }
     return {name: dumps(document).encode() for name, document in documents.items()}
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     announced = ("", "application/json", *INDEXES, *MANIFESTS)
     found = [image for kind in announced if (image := _read(data, kind)) is not None]
     assert len({type(image) for image in found}) <= 1
     for image in found:
         if isinstance(image, ImageIndex):
             _select(image)
+    return bool(found)
 
 
 def _read(data: bytes, media_type: str) -> object:

@@ -21,8 +21,8 @@ def seeds() -> dict[str, bytes]:
         "html": b'<!DOCTYPE html><html><head><base href="https://files.example/"></head><body>'
         b'<a href="attrs-25.1-py3-none-any.whl#sha256=00" data-requires-python="&gt;=3.8" data-yanked="bad"'
         b' data-core-metadata="sha256=00">attrs</a><a href="../attrs-1.tar.gz">x</a></body></html>',
-        "html-host": b'<a href="https://[::1/attrs-25.1-py3-none-any.whl">attrs</a>',
-        "html-base": b'<base href="https://[x"><a href="a.whl">a</a>',
+        "bad-html-host": b'<a href="https://[::1/attrs-25.1-py3-none-any.whl">attrs</a>',
+        "bad-html-base": b'<base href="https://[x"><a href="a.whl">a</a>',
         "latin": b"<a href=\xe9.whl>a</a>",
         "json": b'{"meta":{"api-version":"1.1"},"files":[{"filename":"attrs-25.1-py3-none-any.whl",'
         b'"url":"https://files.example/attrs-25.1-py3-none-any.whl","hashes":{"sha256":"00"},"size":3,'
@@ -32,7 +32,8 @@ def seeds() -> dict[str, bytes]:
     }
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
+    taken = False
     for content_type, encoding in ((JSON, None), ("text/html", None), ("text/html", "latin-1")):
         page = IndexContent(data, content_type, encoding, PAGE, cache_link_parsing=False)
         try:
@@ -40,6 +41,8 @@ def check(data: bytes) -> None:
         except Refusal as refusal:
             assert refusal.table["message"]
             continue
+        taken = True
         for link in parse_links(page):
             offer = _offer(link)
             assert offer is None or link.filename
+    return taken

@@ -24,21 +24,24 @@ def seeds() -> dict[str, bytes]:
         "pub": render_holder(secret.holder),
         "key": render_secret(secret, None),
         "token": render_secret(beside, None),
-        "sealed": sealed,
+        "bad-sealed": sealed,
         "uri": URI.encode(),
+        "bad-uri": b"pkcs11:token=%FF;object=a",
     }
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     holder = accepted(lambda file: parse_holder(file, "file"), data)
     if holder is not None:
         assert parse_holder(render_holder(holder), "file") == holder
+    secret = None
     if accepted(lambda file: needs_passphrase(file, "file"), data) is False:
         secret = accepted(lambda file: parse_secret(file, None, "file"), data)
         assert secret is None or _again(secret).holder == secret.holder
     uri = accepted(lambda text: parse_uri(text.decode("utf-8", "replace")), data)
     if uri is not None:
         assert parse_uri(str(uri)) == uri
+    return not (holder is None and secret is None and uri is None)
 
 
 def _again(secret: HolderSecret | TokenSecret) -> HolderSecret | TokenSecret:

@@ -19,12 +19,13 @@ def seeds() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(MANIFESTS.glob("*.toml"))}
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     parsed = accepted(lambda text: parse_manifest(text, "manifest", Path()), data)
     if parsed is None:
-        return
+        return False
     assert parse_manifest(data, "manifest", Path()) == parsed
     assert all(len(request_digest(request)) == 64 for request in parsed.requests)
     fields = Fields(target_table(parsed.target))
     assert read_target(fields) == parsed.target
     fields.raise_if_bad("target")
+    return True

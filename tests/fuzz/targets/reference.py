@@ -28,7 +28,7 @@ def seeds() -> dict[str, bytes]:
     return {f"{number}": text.encode() for number, text in enumerate(texts)}
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     text = data.decode("utf-8", "surrogateescape")
     reference = accepted(lambda _: Reference.parse(text), data)
     if reference is not None:
@@ -40,3 +40,4 @@ def check(data: bytes) -> None:
         assert "/" not in text and wheel.tags
         place = wheel.rank(TAGS)
         assert place is None or TAGS[place] in wheel.tags
+    return reference is not None or wheel is not None

@@ -26,19 +26,23 @@ def seeds() -> dict[str, bytes]:
         "q.none": tensor("BF16", [0, 3], 22, 22),
     }
     every = {dtype: tensor(dtype, [0], 0, 0) for dtype in BITS}
+    byte = tensor("U8", [1], 0, 1)
     files = {
         "nvfp4": (nvfp4, 22),
         "every": (every, 0),
         "none": ({}, 0),
         "f4": ({"t": tensor("F4", [2], 0, 1)}, 1),
+        "bad-hole": ({"a": byte, "b": tensor("U8", [1], 2, 3)}, 3),
+        "bad-overlap": ({"a": byte, "b": byte}, 1),
+        "bad-size": ({"a": byte}, 2),
     }
     return {name: _file(json.dumps(header).encode(), data) for name, (header, data) in files.items()}
 
 
-def check(data: bytes) -> None:
+def check(data: bytes) -> bool:
     header = accepted(_read, data)
     if header is None:
-        return
+        return False
     assert header.file_size == len(data)
     assert sum(tensor.size for tensor in header.tensors) == len(data) - header.data_begin
     assert _read(_file(_render(header), len(data) - header.data_begin)).tensors == header.tensors
@@ -47,6 +51,7 @@ def check(data: bytes) -> None:
         t.name: (t.dtype, t.shape, data[header.data_begin + t.begin : header.data_begin + t.end])
         for t in header.tensors
     }
+    return True
 
 
 def _read(data: bytes) -> Header:
