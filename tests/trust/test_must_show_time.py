@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from airgap.cli import run
 from airgap.errors import TrustError
 from airgap.isolated.memory import load_memory
 from airgap.isolated.site import Site
+from airgap.lock import render_lock
 from airgap.model import Sha384
 from airgap.pinned import extend, trusted_root
 from airgap.trust import keys
@@ -116,6 +118,16 @@ def test_wrong_audience_where_there_is_no_site_yet(tmp_path: Path, capsys: Captu
     assert run(["verify", str(for_a), *by]) == 7
     assert run(["verify", str(for_a), *by, "--site-name", "site-b"]) == 7
     assert run(["verify", str(for_a), *by, "--site-name", "site-a"]) == 0
+
+
+def test_an_audience_that_the_lock_does_not_have(
+    site: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statement and lock say it both; what a reviewer saw in the lock is what is obeyed."""
+    monkeypatch.setattr("tests.bundles.render_lock", lambda lock: render_lock(replace(lock, audience=())))
+    assert name_site(site, tmp_path, "--site-name", "site-a") == 0
+    said = refused(notes(tmp_path / "b", audience=("site-a",)), site, capsys, code=6)
+    assert "audience: ('site-a',) is signed, the lock has ()" in said
 
 
 def test_wrong_channel(site: Path, tmp_path: Path, capsys: Capture) -> None:
