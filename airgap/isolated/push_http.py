@@ -17,13 +17,14 @@ from airgap import __version__
 from airgap.errors import HostError, SourceError
 from airgap.oci import MAX_MANIFEST
 from airgap.registry_protocol import bare_url, origin
+from airgap.store import CHUNK
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 """Without one byte moved in either direction."""
 
 COMMIT_SECONDS = 900.0
-"""For the answer to a body: a registry on object storage copies a large blob before it answers."""
+"""For the answer to a large body: a registry on object storage copies a large blob before it answers."""
 
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
@@ -137,7 +138,7 @@ def _exchange(
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         for chunk in body.chunks() if body is not None else ():
             connection.send(chunk)
-    connection.sock.settimeout(COMMIT_SECONDS if body is not None and body.size else SILENT_SECONDS)
+    connection.sock.settimeout(COMMIT_SECONDS if body is not None and body.size > CHUNK else SILENT_SECONDS)
     response = connection.getresponse()
     data = response.read(MAX_MANIFEST + 1)
     if len(data) > MAX_MANIFEST:

@@ -200,21 +200,8 @@ class Registry:
         return chunk
 
     def _location(self, answer: Answer, before: str) -> str:
-        """Where the registry sends us next. Raises SourceError for none, or one that gives TLS up."""
         given = answer.headers.get("location", "")
-        try:
-            location = urljoin(before, given)
-            sound = bool(given) and origin(location)[0] in ("https", origin(self._api)[0])
-        except ValueError:
-            sound = False
-        if not sound:
-            shown = given.partition("?")[0][:200]
-            raise SourceError(
-                f"registry {self.reference.registry}: expected the place of an upload, found {shown!r}",
-                remedy="a proxy before it must pass on the scheme: X-Forwarded-Proto, or the registry's own"
-                " setting for its external URL",
-            )
-        return location
+        return upload_location(given, before, self._api, self.reference.registry)
 
     # -------------------------------------------------------------- asking
 
@@ -283,6 +270,25 @@ class Registry:
                     self._note(f"{error.message}; trying again in {pause:.1f} s")
                 if stop.wait(pause):
                     raise StoppedError("stopped") from None
+
+
+def upload_location(given: str, before: str, api: str, registry: str) -> str:
+    """Where a registry sends an upload next, `given` being relative to the URL `before`.
+
+    Raises SourceError for no place, and for one that gives up the TLS that `api` is reached by.
+    """
+    try:
+        location = urljoin(before, given)
+        sound = bool(given) and origin(location)[0] in ("https", origin(api)[0])
+    except ValueError:
+        sound = False
+    if not sound:
+        raise SourceError(
+            f"registry {registry}: expected the place of an upload, found {given.partition('?')[0][:200]!r}",
+            remedy="a proxy before it must pass on the scheme: X-Forwarded-Proto, or the registry's own"
+            " setting for its external URL",
+        )
+    return location
 
 
 def _body(reader: BlobReader, start: int, end: int, report: Callable[[int], None]) -> Body:
