@@ -21,7 +21,7 @@ MAX_ENTRIES = 1_000_000
 _MAGIC = 0xBA55ED50
 _HEADER = struct.Struct("<I2HQ")
 _ENTRY_SIZE = 64
-_VARIANTS = {0: "", 0x100000: "a", 0x200000: "f", 0x300000: "a"}
+_VARIANTS = {0: "", 0x100000: "a", 0x200000: "f"}
 """By the two bits of the flags that cuobjdump turns into the letter behind the number."""
 
 _WORD = 8
@@ -88,7 +88,13 @@ def _container(source: Source, at: int, end: int, what: str) -> Iterator[Archite
         kind, _, header_size, size = struct.unpack_from("<2HIQ", data)
         (sm,) = struct.unpack_from("<I", data, 28)
         (flags,) = struct.unpack_from("<Q", data, 40)
-        if header_size < _ENTRY_SIZE or at + header_size + size > end or kind not in (1, 2):
+        variant = _VARIANTS.get(flags & 0x300000)
+        if (
+            header_size < _ENTRY_SIZE
+            or at + header_size + size > end
+            or kind not in (1, 2)
+            or variant is None
+        ):
             raise InputError(f"{what}: an entry of GPU code at byte {at} is malformed")
-        yield Architecture(sm, _VARIANTS[flags & 0x300000], CodeKind.PTX if kind == 1 else CodeKind.CUBIN)
+        yield Architecture(sm, variant, CodeKind.PTX if kind == 1 else CodeKind.CUBIN)
         at += header_size + size

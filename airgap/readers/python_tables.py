@@ -59,16 +59,29 @@ Value = Table | NotUnderstood | str | tuple["Value", ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """The tables at the top level of one module, after its last statement."""
+    """The names at the top level of one module, after its last statement."""
 
     member: str
-    tables: Mapping[str, Table | NotUnderstood]
+    names: Mapping[str, Value]
     problem: NotUnderstood | None = None
     """Why nothing in it can be decided: it does not parse, or may bind anything."""
 
     def table(self, name: str) -> Table | NotUnderstood:
-        missing = NotUnderstood(self.member, 0, f"expected a table {name}, found no such name")
-        return self.problem or self.tables.get(name, missing)
+        value = self._value(name)
+        if isinstance(value, Table | NotUnderstood):
+            return value
+        return NotUnderstood(self.member, 0, f"expected a table {name}, found something else")
+
+    def text(self, name: str) -> str | NotUnderstood | None:
+        """A string, or None where the module says None."""
+        value = self._value(name)
+        if value is None or isinstance(value, str | NotUnderstood):
+            return value
+        return NotUnderstood(self.member, 0, f"expected a string {name}, found something else")
+
+    def _value(self, name: str) -> Value:
+        missing = NotUnderstood(self.member, 0, f"expected {name}, found no such name")
+        return self.problem or self.names.get(name, missing)
 
 
 def read_module(source: bytes, member: str, imports: Mapping[str, Module] | None = None) -> Module:
@@ -84,8 +97,7 @@ def read_module(source: bytes, member: str, imports: Mapping[str, Module] | None
         return Module(member, {}, NotUnderstood(member, 0, "nested too deeply"))
     except Exhausted:
         return Module(member, {}, NotUnderstood(member, 0, "more work than any real module is"))
-    tables = {name: value for name, value in reader.names.items() if isinstance(value, Table | NotUnderstood)}
-    return Module(member, tables, reader.problem)
+    return Module(member, reader.names, reader.problem)
 
 
 _ORDERED = "OrderedDict"
@@ -215,7 +227,7 @@ class _Reader:
         return True
 
     def _FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-        self._bind(node.name, None)
+        self._bind(node.name, self._unclear(node, f"{node.name} is a function"))
         return set(changed([node])) == {node.name}
 
     _AsyncFunctionDef = _FunctionDef
@@ -230,7 +242,7 @@ class _Reader:
         for name in changed(node.body):
             if isinstance(self.names.get(name), Table):
                 self._lose(name, node, f"is named in the class {node.name}")
-        self._bind(node.name, None)
+        self._bind(node.name, self._unclear(node, f"{node.name} is a class"))
         if makes_tables:
             self.constructors.add(node.name)
         return True
@@ -239,8 +251,8 @@ class _Reader:
 
     def _evaluate(self, node: ast.expr) -> Value:
         match node:
-            case ast.Constant(value=str() as text):
-                return text
+            case ast.Constant(value=None | str() as constant):
+                return constant
             case ast.Tuple(elts=items) | ast.List(elts=items):
                 return tuple(self._evaluate(item) for item in items)
         return self._table(node)

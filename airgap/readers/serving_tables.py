@@ -1,4 +1,4 @@
-"""Where transformers and vLLM keep what they can run, and those tables as evidence.
+"""Where transformers, vLLM and torch keep what they can run, and those tables as evidence.
 
 Each table is a `Table`, or a `NotUnderstood` that names the file or the line that was looked at: a release
 that moves a table makes an answer unknown, never wrong.
@@ -16,6 +16,7 @@ _AUTO = "transformers/models/auto"
 _CONFIGURATION, _MAPPINGS = f"{_AUTO}/configuration_auto.py", f"{_AUTO}/auto_mappings.py"
 _REGISTRY = "vllm/model_executor/models/registry.py"
 _QUANTIZATION = "vllm/model_executor/layers/quantization/__init__.py"
+_TORCH = "torch/version.py"
 _CONFIG = "vllm/transformers_utils/config.py"
 
 
@@ -70,3 +71,9 @@ def _module(files: Files, root: str, path: str, imports: dict[str, Module] | Non
     if member not in files.paths():
         return Module(member, {}, NotUnderstood(member, 0, "expected this file, found none of that name"))
     return read_module(files.read(member, MAX_SOURCE), member, imports)
+
+
+def read_torch_cuda(files: Files, root: str = "") -> str | NotUnderstood:
+    """The CUDA release torch was built for, such as `12.8`; '' for a build without it."""
+    cuda = _module(files, root, _TORCH).text("cuda")
+    return "" if cuda is None else cuda

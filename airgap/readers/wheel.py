@@ -40,7 +40,7 @@ class Metadata:
     license_files: tuple[str, ...]
     classifiers: tuple[str, ...]
     lines: Mapping[str, int]
-    """Requires-Dist -> its line in the file, for evidence."""
+    """The text of each Requires-Dist and of Requires-Python -> its line in the file, for evidence."""
 
     @classmethod
     def parse(cls, data: bytes, what: str) -> "Metadata":
@@ -67,7 +67,11 @@ class Metadata:
             license=single("license-expression") or single("license"),
             license_files=several("license-file"),
             classifiers=several("classifier"),
-            lines={value: line for line, value in reversed(headers.get("requires-dist", ()))},
+            lines={
+                value: line
+                for name in ("requires-python", "requires-dist")
+                for line, value in reversed(headers.get(name, ()))
+            },
         )
 
 
