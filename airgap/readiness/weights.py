@@ -86,7 +86,7 @@ def tensor_bytes(checkpoint: Checkpoint) -> int:
 def _is_draft(name: str, layers: int | None) -> bool:
     if re.search(r"(^|\.)mtp\.", name):
         return True
-    found = re.match(r"model\.layers\.([0-9]{1,9})\.", name)
+    found = re.match(r"(?:(?:model|language_model)\.)*layers\.([0-9]{1,9})\.", name)
     return found is not None and layers is not None and int(found[1]) >= layers
 
 

@@ -1,0 +1,224 @@
+"""What is installed in a container image, read from its layers without running or extracting anything.
+
+Python distributions (dist-info and egg-info, PyPA "Recording installed projects"), packages of dpkg
+(also distroless' status.d) and apk, and os-release: as they are after all whiteouts. Whatever other files
+a rule wants are brought along in the same pass.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from airgap.errors import InputError
+from airgap.oci import Descriptor, ImageManifest
+from airgap.readers.decompress import UnreadableLayer
+from airgap.readers.union import ImageFile, Layer, Union, Wish
+from airgap.readers.wheel import Metadata
+from airgap.tags import normalized_name
+
+MAX_FILE = 16 * 1024 * 1024
+"""Bytes of one file that is kept: dpkg's status of a full desktop has 6 MiB."""
+
+MAX_TOTAL = 64 * 1024 * 1024
+"""Bytes kept of one image."""
+
+_METADATA = re.compile(
+    r"(?:.*/)?(?P<directory>[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)|[^/]+\.egg/EGG-INFO/PKG-INFO)"
+)
+_SITE = ("site-packages", "dist-packages")
+"""The directories that Python searches (site.py; Debian's name is the second)."""
+
+_DPKG = "var/lib/dpkg/status"
+_DPKG_PARTS = re.compile(r"var/lib/dpkg/status\.d/[^/]+(?<!\.md5sums)")
+_APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
+_OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
+_RPM = re.compile(r"(?:var/lib|usr/lib/sysimage)/rpm/(?:rpmdb\.sqlite|Packages(?:\.db)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A Python distribution, and the file that says so.
+
+    `site` is the directory it is importable from, '' where Python does not look by itself: a vendored
+    copy, a cache, a `pip install --target`. `metadata` is None where the file could not be read; name and
+    version then are those of its directory.
+    """
+
+    name: str
+    """Normalised (PEP 503)."""
+    version: str
+    path: str
+    layer: str
+    """sha256 of the layer blob that has it."""
+    metadata: Metadata | None
+
+    @property
+    def site(self) -> str:
+        found = re.fullmatch(
+            rf"(?P<site>(?:.*/)?(?:{'|'.join(_SITE)}))/[^/]+(?:/PKG-INFO|/METADATA)?", self.path
+        )
+        egg = re.fullmatch(
+            rf"(?P<site>(?:.*/)?(?:{'|'.join(_SITE)})/[^/]+\.egg)/EGG-INFO/PKG-INFO", self.path
+        )
+        match = found or egg
+        return match["site"] if match else ""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPackage:
+    """A package of the distribution's own manager: `dpkg` or `apk`."""
+
+    manager: str
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """An image's packages, and the files that were asked for; itself a tree of `Files`.
+
+    `unread` says what could not be read, so that a rule answers UNKNOWN: with a layer among them, nothing
+    here is certain.
+    """
+
+    digest: str
+    distributions: tuple[Distribution, ...]
+    packages: tuple[SystemPackage, ...]
+    os_release: Mapping[str, str]
+    unread: tuple[str, ...]
+    files: Mapping[str, ImageFile] = field(default_factory=dict, repr=False)
+
+    def copies(self, name: str) -> tuple[Distribution, ...]:
+        """Every importable distribution of that name; more than one is ambiguous."""
+        wanted = normalized_name(name)
+        return tuple(d for d in self.distributions if d.name == wanted and d.site)
+
+    def paths(self) -> Collection[str]:
+        return self.files.keys()
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        """A file that was asked for. Raises InputError when it is not there, or too large."""
+        file = self.files.get(path)
+        if file is None:
+            raise InputError(f"{self.digest}: expected the file {path[:200]!r}, found none")
+        if file.data is None or len(file.data) > max_bytes:
+            raise InputError(f"{self.digest}: {path[:200]!r} has {file.size} bytes, more than is read")
+        return file.data
+
+
+def layers_of(manifest: ImageManifest, open: Callable[[Descriptor], BinaryIO]) -> tuple[Layer, ...]:
+    """The layers of an image, lowest first; `open` gives a blob from its start."""
+
+    def opener(descriptor: Descriptor) -> Callable[[], BinaryIO]:
+        return lambda: open(descriptor)
+
+    return tuple(Layer(layer.digest, opener(layer)) for layer in manifest.layers)
+
+
+def read_image(
+    digest: str, layers: Sequence[Layer], wanted: Callable[[str], bool] = lambda path: False
+) -> Inventory:
+    """Take stock of the image `digest` (sha256 of its manifest) from its layers, each read once.
+
+    `wanted` is asked for every file, by its path without a leading `/`. Raises InputError for a layer that is
+    damaged, and what the layers' `open` raises.
+    """
+
+    def keep(path: str) -> bool:
+        return _is_evidence(path) or wanted(path)
+
+    union = Union(Wish(keep, MAX_FILE, MAX_TOTAL))
+    unread = []
+    for number, layer in enumerate(layers, 1):
+        what = f"layer {number} of {len(layers)}, sha256:{layer.digest}"
+        try:
+            union.apply(layer, what)
+        except UnreadableLayer as error:
+            unread.append(f"{error.message}: {error.remedy}")
+    files = union.files()
+    unread += [f"/{path}: {_why(file)}" for path, file in files.items() if file.data is None]
+    unread += [f"/{path}: packages of rpm are not read" for path in files if _RPM.fullmatch(path)]
+    return Inventory(
+        digest,
+        tuple(_distributions(files)),
+        tuple(_packages(files)),
+        _os_release(files),
+        tuple(unread),
+        {path: file for path, file in files.items() if wanted(path)},
+    )
+
+
+def _is_evidence(path: str) -> bool:
+    """Asked of every file of the image, so the cheap questions come first."""
+    if path.endswith(("/METADATA", "/PKG-INFO", ".egg-info")):
+        return _METADATA.fullmatch(path) is not None
+    if path in (_DPKG, *_APK, *_OS_RELEASE):
+        return True
+    return path.startswith(("var/lib/", "usr/lib/sysimage/")) and bool(
+        _DPKG_PARTS.fullmatch(path) or _RPM.fullmatch(path)
+    )
+
+
+def _why(file: ImageFile) -> str:
+    if file.size > MAX_FILE:
+        return f"{file.size} bytes, more than the {MAX_FILE} that are read"
+    return "its bytes are not in this layer, or the image has too many such files"
+
+
+def _distributions(files: Mapping[str, ImageFile]) -> Iterator[Distribution]:
+    for path, file in files.items():
+        match = _METADATA.fullmatch(path)
+        if match is None:
+            continue
+        named = re.fullmatch(
+            r"(?P<name>[A-Za-z0-9][^-/]*?)(?:-(?P<version>[^-/]+))?(?:-py[0-9.]+)?\.(?:dist-info|egg-info|egg).*",
+            match["directory"],
+        )
+        metadata = None
+        if file.data is not None:
+            with suppress(InputError):  # then what the directory is called must do
+                metadata = Metadata.parse(file.data, path)
+        name = metadata.name if metadata else named["name"] if named else match["directory"]
+        version = metadata.version if metadata else named["version"] or "" if named else ""
+        yield Distribution(normalized_name(name), version, path, file.layer, metadata)
+
+
+def _packages(files: Mapping[str, ImageFile]) -> Iterator[SystemPackage]:
+    for path, file in files.items():
+        text = (file.data or b"").decode("utf-8", "replace")
+        if path == _DPKG or _DPKG_PARTS.fullmatch(path):
+            for fields in _stanzas(text, r"([A-Za-z-]+): (.*)"):
+                # One whose files were removed keeps its stanza. distroless writes no status at all.
+                if fields.get("Status", "ok installed").endswith("ok installed") and "Package" in fields:
+                    yield SystemPackage(
+                        "dpkg", fields["Package"], fields.get("Version", ""), fields.get("Architecture", "")
+                    )
+        elif path in _APK:
+            for fields in _stanzas(text, r"([A-Za-z]):(.*)"):
+                if "P" in fields:
+                    yield SystemPackage("apk", fields["P"], fields.get("V", ""), fields.get("A", ""))
+
+
+def _stanzas(text: str, line: str) -> Iterator[dict[str, str]]:
+    """Blocks of `key: value` lines with an empty line between two (deb822; apk's installed database)."""
+    pattern = re.compile(line)
+    fields: dict[str, str] = {}
+    for row in (*text.split("\n"), ""):
+        if match := pattern.fullmatch(row):
+            fields.setdefault(match[1], match[2].strip())
+        elif not row and fields:
+            yield fields
+            fields = {}
+
+
+def _os_release(files: Mapping[str, ImageFile]) -> dict[str, str]:
+    """`KEY=value` lines, quotes removed (os-release(5)); /etc before /usr/lib."""
+    for path in _OS_RELEASE:
+        if path in files:
+            text = (files[path].data or b"").decode("utf-8", "replace")
+            pairs = re.findall(r"(?m)^([A-Z][A-Z0-9_]*)=(.*)$", text)
+            return {key: value.strip().strip("'\"") for key, value in pairs}
+    return {}

@@ -1,0 +1,215 @@
+"""A tar archive read forward once, entry by entry; nothing is written and nothing is held.
+
+POSIX ustar and PAX (pax(1), "pax Header Block"), and of GNU's format long names, binary numbers and, by
+size alone, sparse files. Everything is capped before it is read: whoever made the archive chose its numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airgap.errors import InputError
+from airgap.readers.decompress import Readable
+
+BLOCK = 512
+SKIP = 1024 * 1024
+"""Bytes read at once of what nobody wants."""
+
+MAX_EXTENDED = 1024 * 1024
+"""Bytes of a PAX header or a GNU long name; the longest path Linux takes has 4096."""
+
+MAX_ENTRIES = 10_000_000
+
+
+class EntryKind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symbolic link"
+    HARD_LINK = "hard link"
+    SPECIAL = "device or FIFO"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One member; `size` is the number of its bytes in the archive, `target` of a link as it is written."""
+
+    path: str
+    kind: EntryKind
+    size: int = 0
+    target: str = ""
+    sparse: bool = False
+    """Its bytes in the archive are pieces of the file, not the file."""
+
+
+_KINDS = {
+    **dict.fromkeys((b"0", b"\0", b"7", b"S"), EntryKind.FILE),
+    b"1": EntryKind.HARD_LINK,
+    b"2": EntryKind.SYMLINK,
+    **dict.fromkeys((b"3", b"4", b"6"), EntryKind.SPECIAL),
+    b"5": EntryKind.DIRECTORY,
+}
+
+
+class TarStream:
+    """Iterate over it once; `read` gives the bytes of the entry that came last.
+
+    Iterating and reading raise InputError for what is no tar, is cut off, or breaks a cap.
+    """
+
+    def __init__(self, stream: Readable, what: str) -> None:
+        self._stream = stream
+        self.what = what
+        self._left = 0
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        extended: dict[str, str] = {}
+        for _ in range(MAX_ENTRIES):
+            self._skip(self._left + self._padding)
+            header = self._block()
+            if header is None:
+                return
+            kind = header[156:157]
+            size = self._number(header[124:136], "size")
+            if kind in (b"L", b"K", b"x", b"g"):
+                self._begin(size)
+                extended |= self._extension(kind, size)
+                continue
+            entry = self._entry(header, kind, size, extended)
+            extended = {}
+            # A link has no data, whatever its header says (pax(1), "ustar Interchange Format").
+            self._begin(entry.size)
+            yield entry
+        raise InputError(f"{self.what}: more than {MAX_ENTRIES} entries")
+
+    def read(self, max_bytes: int) -> bytes:
+        """The current entry whole. Raises InputError when it is larger."""
+        if self._left > max_bytes:
+            raise InputError(f"{self.what}: an entry of {self._left} bytes, more than {max_bytes}")
+        data = self._exactly(self._left)
+        self._left = 0
+        return data
+
+    def _begin(self, size: int) -> None:
+        self._left, self._padding = size, -size % BLOCK
+
+    def _block(self) -> bytes | None:
+        """The next header; None at the end, which two empty blocks or the end of the stream mark."""
+        header = self._read(BLOCK)
+        if not header or not header.strip(b"\0"):
+            return None
+        if len(header) < BLOCK:
+            raise self._cut_off()
+        stored = self._number(header[148:156], "checksum")
+        if sum(header) - sum(header[148:156]) + 8 * 32 != stored:
+            raise InputError(
+                f"{self.what}: expected a tar header, found other bytes",
+                remedy="fetch the image again; a layer must be a tar archive",
+            )
+        return header
+
+    def _entry(self, header: bytes, kind: bytes, size: int, extended: dict[str, str]) -> Entry:
+        path = extended.get("GNU.sparse.name") or extended.get("path") or _path(header)
+        target = extended.get("linkpath") or _text(header[157:257])
+        found = _KINDS.get(kind)
+        if found is None:
+            raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
+        if found is EntryKind.FILE and kind != b"S" and path.endswith("/"):
+            found = EntryKind.DIRECTORY  # how tar wrote directories before it had a type for them
+        if found is not EntryKind.FILE:
+            return Entry(path, found, 0, target)
+        if "size" in extended:
+            size = self._decimal(extended["size"])
+        sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in extended)
+        if kind == b"S":
+            self._skip_sparse_map(header)
+        return Entry(path, found, size, "", sparse)
+
+    def _extension(self, kind: bytes, size: int) -> dict[str, str]:
+        if size > MAX_EXTENDED:
+            raise InputError(f"{self.what}: an extended header of {size} bytes, more than {MAX_EXTENDED}")
+        data = self.read(MAX_EXTENDED)
+        if kind == b"L":
+            return {"path": _text(data)}
+        if kind == b"K":
+            return {"linkpath": _text(data)}
+        records = self._pax(data)
+        # Values for all entries that follow: only names and sizes matter here, and those are one entry's.
+        return records if kind == b"x" else {}
+
+    def _pax(self, data: bytes) -> dict[str, str]:
+        """Records `<length> <key>=<value>\\n`, the length counting itself."""
+        records: dict[str, str] = {}
+        at = 0
+        while at < len(data):
+            space = data.find(b" ", at, at + 20)
+            digits = data[at:space] if space > 0 else b""
+            end = at + int(digits) if digits.isdigit() else 0
+            if end <= space or end > len(data) or data[end - 1 : end] != b"\n":
+                raise InputError(f"{self.what}: a PAX header whose records do not fit it")
+            key, _, value = data[space + 1 : end - 1].partition(b"=")
+            records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+            at = end
+        return records
+
+    def _skip_sparse_map(self, header: bytes) -> None:
+        """GNU's old sparse format continues its map in blocks of their own before the data."""
+        more = header[482]
+        for _ in range(MAX_ENTRIES):
+            if not more:
+                return
+            more = self._exactly(BLOCK)[504]
+
+    def _number(self, field: bytes, name: str) -> int:
+        """Octal digits, or with the first bit set a binary number (GNU)."""
+        if field[:1] == b"\x80":
+            value = int.from_bytes(field[1:], "big")
+        else:
+            digits = field.split(b"\0", 1)[0].strip()
+            if digits.strip(b"01234567"):
+                raise InputError(f"{self.what}: a tar header whose {name} is {field!r}, no number")
+            value = int(digits or b"0", 8)
+        return self._capped(value)
+
+    def _decimal(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise InputError(f"{self.what}: a PAX size of {text[:40]!r}, no number")
+        return self._capped(int(text))
+
+    def _capped(self, value: int) -> int:
+        if value > 2**60:
+            raise InputError(f"{self.what}: a tar entry of {value} bytes, which no file has")
+        return value
+
+    def _read(self, count: int) -> bytes:
+        """`count` bytes, fewer at the end of the stream."""
+        data = self._stream.read(count)
+        while 0 < len(data) < count and (more := self._stream.read(count - len(data))):
+            data += more
+        return data
+
+    def _exactly(self, count: int) -> bytes:
+        data = self._read(count)
+        if len(data) < count:
+            raise self._cut_off()
+        return data
+
+    def _skip(self, count: int) -> None:
+        while count:
+            got = len(self._stream.read(min(count, SKIP)))
+            if not got:
+                raise self._cut_off()
+            count -= got
+
+    def _cut_off(self) -> InputError:
+        return InputError(f"{self.what}: the archive ends early", remedy="fetch the image again")
+
+
+def _path(header: bytes) -> str:
+    name = _text(header[:100])
+    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")

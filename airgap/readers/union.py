@@ -1,0 +1,257 @@
+"""What is left of a stack of layers: the files somebody wants, after whiteouts, replacements and links.
+
+OCI image-spec, layer.md ("Applying Changesets", "Whiteouts"): `.wh.NAME` removes NAME of the layers below,
+`.wh..wh..opq` everything below its directory, neither touches its own layer; what is not a directory
+replaces whatever was there. Parents are resolved through symbolic links, inside the image's root, as
+containerd does when it unpacks (`fs.RootPath`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from airgap.errors import InputError
+from airgap.readers.decompress import decompressed
+from airgap.readers.tar import Entry, EntryKind, TarStream
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+
+MAX_LINK_STEPS = 255
+"""Symbolic links followed for one path (Linux allows 40)."""
+
+MAX_DEPTH = 256
+"""Names in one path; Linux' 4096 bytes would allow 2048."""
+
+MAX_LINKS = 1_000_000
+"""Symbolic links that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer blob; `open` gives it from its start, each time it is called."""
+
+    digest: str
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file that was wanted: its bytes, or None where they are more than allowed, and its layer's digest."""
+
+    path: str
+    data: bytes | None
+    size: int
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to keep: paths (no leading `/`) for which `wanted` holds, and how much of it, in bytes."""
+
+    wanted: Callable[[str], bool]
+    max_file: int
+    max_total: int
+
+
+@dataclass(slots=True)
+class _Node:
+    """A name in the tree: a kept file, the target of a symbolic link, or neither. `layer` is who put it."""
+
+    children: "dict[str, _Node]" = field(default_factory=dict)
+    file: ImageFile | None = None
+    link: str | None = None
+    layer: int = 0
+
+
+class Union:
+    """The stack so far: `apply` the layers from the lowest to the highest.
+
+    The tree has only names that lead to a wanted file or a symbolic link.
+    """
+
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._root = _Node()
+        self._layer = 0
+        self._kept = 0
+        self._links = 0
+        self._last: tuple[str, list[str]] | None = None
+        """The parent that was resolved last: most entries follow one of the same directory."""
+
+    def apply(self, layer: Layer, what: str) -> None:
+        """Put a layer on top. Raises InputError where it is damaged or no layer, and what `open` raises."""
+        self._layer += 1
+        lacking = self._pass(layer, what, {})
+        if lacking:
+            # A wanted name is a hard link to a file nobody asked for, whose bytes have gone by: once more.
+            donors: dict[str, ImageFile | None] = dict.fromkeys(lacking)
+            self._pass(layer, what, donors)
+            self._kept -= sum(len(donor.data or b"") for donor in donors.values() if donor)
+
+    def files(self) -> dict[str, ImageFile]:
+        """Everything wanted that is there, a symbolic link under its own path with the bytes it leads to."""
+        found: dict[str, ImageFile] = {}
+        for path, node in _walk(self._root, ""):
+            if node.file:
+                found[path] = node.file
+            elif node.link is not None and self._wish.wanted(path):
+                real = _find(self._root, self._resolve(path))
+                if real and real.file:
+                    found[path] = replace(real.file, path=path)
+        return dict(sorted(found.items()))
+
+    def _pass(self, layer: Layer, what: str, donors: dict[str, ImageFile | None]) -> set[str]:
+        """Read a layer; `donors` are paths to keep for hard links. Returns the targets that were not kept."""
+        lacking: set[str] = set()
+        with layer.open() as stream, decompressed(stream, what) as inside:
+            tar = TarStream(inside, what)
+            for entry in tar:
+                parts = _parts(entry.path, what)
+                if not parts:
+                    continue
+                parent = self._parent(parts[:-1])
+                name = parts[-1]
+                if name == OPAQUE:
+                    self._hide(parent, below=True)
+                elif name.startswith(WHITEOUT):
+                    self._hide([*parent, name.removeprefix(WHITEOUT)], below=False)
+                else:
+                    self._put([*parent, name], entry, _Incoming(tar, layer.digest, donors, lacking))
+        return lacking
+
+    def _put(self, parts: list[str], entry: Entry, incoming: "_Incoming") -> None:
+        if entry.kind is EntryKind.DIRECTORY:
+            node = _find(self._root, parts)
+            if node:  # it merges with a directory, and replaces anything else
+                self._forget(node)
+            return
+        path = "/".join(parts)
+        self._cut(parts)
+        if entry.kind is EntryKind.SYMLINK:
+            self._keep(parts, None, entry.target)
+        elif entry.kind is EntryKind.HARD_LINK:
+            self._put_hard_link(parts, entry, incoming)
+        elif entry.kind is EntryKind.FILE and self._wish.wanted(path):
+            self._keep(parts, incoming.file(path, entry, self._room()), None)
+        elif path in incoming.donors:
+            donor = incoming.donors[path] = incoming.file(path, entry, self._room())
+            self._kept += len(donor.data or b"")
+
+    def _put_hard_link(self, parts: list[str], entry: Entry, incoming: "_Incoming") -> None:
+        """A second name for what an earlier entry, or a layer below, has put there."""
+        path = "/".join(parts)
+        target = _parts(entry.target, incoming.tar.what)
+        real = [*self._parent(target[:-1]), *target[-1:]]
+        node = _find(self._root, real)
+        if node and node.link is not None:
+            self._keep(parts, None, node.link)
+        elif self._wish.wanted(path):
+            donor = node.file if node and node.file else incoming.donors.get("/".join(real))
+            if donor is None:
+                incoming.lacking.add("/".join(real))
+                donor = ImageFile(path, None, 0, incoming.layer)
+            self._keep(parts, replace(donor, path=path, layer=incoming.layer), None)
+
+    def _room(self) -> int:
+        return min(self._wish.max_file, self._wish.max_total - self._kept)
+
+    def _keep(self, parts: list[str], file: ImageFile | None, link: str | None) -> None:
+        node = self._root
+        for part in parts:
+            node = node.children.setdefault(part, _Node())
+        node.file, node.link, node.layer = file, link, self._layer
+        self._kept += len(file.data or b"") if file else 0
+        if link is not None:
+            self._links += 1
+            self._last = None
+            if self._links > MAX_LINKS:
+                raise InputError(f"more than {MAX_LINKS} symbolic links, which no image has")
+
+    def _forget(self, node: _Node) -> None:
+        self._kept -= len(node.file.data or b"") if node.file else 0
+        if node.link is not None:
+            self._links -= 1
+            self._last = None
+        node.file = node.link = None
+
+    def _cut(self, parts: list[str]) -> None:
+        """Remove a name and everything below it, whichever layer put it there."""
+        parent = _find(self._root, parts[:-1])
+        node = parent.children.pop(parts[-1], None) if parent else None
+        for _, gone in _walk(node, "") if node else ():
+            self._forget(gone)
+
+    def _hide(self, parts: list[str], *, below: bool) -> None:
+        """Remove what layers below this one have put at (or only `below`) a name."""
+        top = _find(self._root, parts)
+        for _, node in list(_walk(top, "")) if top else ():
+            if node.layer < self._layer and not (below and node is top):
+                self._forget(node)
+
+    def _parent(self, parts: list[str]) -> list[str]:
+        path = "/".join(parts)
+        if self._last is None or self._last[0] != path:
+            self._last = (path, self._resolve(path))
+        return self._last[1]
+
+    def _resolve(self, path: str) -> list[str]:
+        """Follow every symbolic link on the way, the last name's too, never out of the root."""
+        todo = path.split("/")[::-1]
+        done: list[str] = []
+        steps = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                done[-1:] = []
+            elif part not in ("", "."):
+                done.append(part)
+                node = _find(self._root, done)
+                if node and node.link is not None:
+                    steps += 1
+                    if steps > MAX_LINK_STEPS:
+                        raise InputError(
+                            f"{path[:200]!r}: more than {MAX_LINK_STEPS} symbolic links on the way"
+                        )
+                    done = [] if node.link.startswith("/") else done[:-1]
+                    todo += node.link.split("/")[::-1]
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """The entry at hand's layer: where its bytes are, and what the pass has found so far."""
+
+    tar: TarStream
+    layer: str
+    donors: dict[str, ImageFile | None]
+    lacking: set[str]
+
+    def file(self, path: str, entry: Entry, room: int) -> ImageFile:
+        whole = entry.size <= room and not entry.sparse
+        return ImageFile(path, self.tar.read(room) if whole else None, entry.size, self.layer)
+
+
+def _parts(path: str, what: str) -> list[str]:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or len(parts) > MAX_DEPTH:
+        raise InputError(f"{what}: an entry named {path[:200]!r}, which leads out of the image or too deep")
+    return parts
+
+
+def _find(root: _Node, parts: list[str]) -> _Node | None:
+    node: _Node | None = root
+    for part in parts:
+        if node is None:
+            return None
+        node = node.children.get(part)
+    return node
+
+
+def _walk(node: _Node, path: str) -> Iterator[tuple[str, _Node]]:
+    """A node and all below it, without recursion: depth is the image's choice."""
+    pending = [(path, node)]
+    while pending:
+        at, current = pending.pop()
+        yield at, current
+        pending += [(f"{at}/{name}" if at else name, child) for name, child in current.children.items()]
