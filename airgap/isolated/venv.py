@@ -201,7 +201,7 @@ def _install(plan: VenvPlan, made: Path, wheels: Path) -> None:
     pip = [python, "-I", *([str(wheels / plan.pip / "pip")] if plan.pip else ["-m", "pip"])]
     listed = made / "requirements.txt"
     listed.write_bytes(requirements(plan.wheels))
-    common = ["--isolated", "--disable-pip-version-check", "--no-input"]
+    common = ["--disable-pip-version-check", "--no-input"]
     offline = ["--no-index", "--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes"]
     _run(
         [*pip, "install", *common, *offline, "--find-links", wheels.as_uri(), "--requirement", str(listed)],

@@ -188,7 +188,7 @@ def test_a_python_that_is_none_is_refused(
     assert "found no program there" in refused(site, made, capsys, *venv, tmp_path / "absent")
 
 
-@pytest.mark.parametrize("kind", ["directory", "file", "link"])
+@pytest.mark.parametrize("kind", ["directory", "file", "link", "unmarked"])
 def test_what_airgap_did_not_make_is_not_replaced(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -199,8 +199,11 @@ def test_what_airgap_did_not_make_is_not_replaced(
     elif kind == "file":
         venv.touch()
     else:
-        (tmp_path / "mine").mkdir()
-        venv.symlink_to("mine")
+        target = {"link": "mine", "unmarked": "v.cafecafe"}[kind]
+        (tmp_path / target).mkdir()
+        if kind == "link":
+            (tmp_path / target / MARKER).touch()
+        venv.symlink_to(target)
     made = bundle(tmp_path / "b", bundles.wheel("alpha"))
     assert "airgap did not make it" in refused(site, made, capsys, "--venv", venv)
     assert os.path.lexists(venv)
