@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from random import Random
 from typing import Any
 
@@ -26,6 +27,11 @@ HOSTILE: tuple[Any, ...] = (
     *([], {}, [[]], [{}], {"": None}, ["a", "a"]),
 )
 
+SPELLINGS = (b"-0", b"1.0", b"1e999", b"01", b"NaN", b"-1", b"9223372036854775808", b"null")
+"""Of a number, none of which json.dumps would write."""
+
+CHARACTERS = ("\0", "\n", " ", "/", ".", "-", ":", "=", "0", "9", "a", "A", "\u00e9", "\u202e", "\ud800")
+
 
 def mutate_json(data: bytes, seed: int) -> bytes | None:
     """Another document with one to four places changed; None when the bytes are no JSON."""
@@ -36,7 +42,12 @@ def mutate_json(data: bytes, seed: int) -> bytes | None:
     random = Random(seed)
     for _ in range(random.randint(1, 4)):
         document = _changed(document, random)
-    return json.dumps(document, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
+    written = json.dumps(document, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
+    numbers = list(re.finditer(rb"(?<=[\[: ])\d+(?=[,\]}])", written))
+    if numbers and random.random() < 0.1:
+        number = random.choice(numbers)
+        written = written[: number.start()] + random.choice(SPELLINGS) + written[number.end() :]
+    return written
 
 
 def _changed(document: Any, random: Random) -> Any:
@@ -44,13 +55,15 @@ def _changed(document: Any, random: Random) -> Any:
     if not places:
         return random.choice(HOSTILE)
     holder, key = random.choice(places)
-    match random.randrange(4):
-        case 0:
+    match random.randrange(6):
+        case 0 | 1:
+            holder[key] = _near(holder[key], random)
+        case 2:
             holder[key] = copy.deepcopy(random.choice(HOSTILE))
-        case 1:
+        case 3:
             other, from_key = random.choice(places)
             holder[key] = copy.deepcopy(other[from_key])
-        case 2:
+        case 4:
             del holder[key]
         case _:
             if isinstance(holder, list):
@@ -59,6 +72,18 @@ def _changed(document: Any, random: Random) -> Any:
                 _, name = random.choice(places)
                 holder[str(name)] = copy.deepcopy(holder[key])
     return document
+
+
+def _near(value: Any, random: Random) -> Any:
+    """A value of the same type, hardly different."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return random.choice((value + 1, value - 1, -value, random.randrange(300)))
+    if isinstance(value, str):
+        place = random.randint(0, len(value))
+        return value[:place] + random.choice(("", *CHARACTERS)) + value[place + random.randint(0, 2) :]
+    return copy.deepcopy(random.choice(HOSTILE))
 
 
 def _places(value: Any) -> Any:
