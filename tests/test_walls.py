@@ -31,7 +31,7 @@ LEVELS = [
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
     {"trust", "layout", "readers"},
-    {"verify", "pinned", "pkcs11", "keyfiles"},
+    {"verify", "pinned", "pkcs11", "keyfiles", "probe"},
     {"isolated", "connected", "readiness", "audit"},
     {"cli", "__main__", "bootstrap"},
 ]
@@ -73,7 +73,9 @@ def isolated_side() -> list[str]:
     """Everything the isolated side runs: its own rooms and all that they import."""
     known = set(modules())
     starts = {m for m in known if room(m) in ("isolated", "trust", "verify", "media", "pinned")}
-    starts |= {f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export", "load", "push")}
+    starts |= {
+        f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export", "load", "push", "probe")
+    }
     pending, found = list(starts), set(starts)
     while pending:
         for name in imports(pending.pop()):

@@ -34,7 +34,7 @@ class Verbs(click.Group):
     isolated: ClassVar[tuple[str, ...]] = (
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push",
     )  # fmt: skip
-    both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust")
+    both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust", "probe")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for verb in (*self.connected, *self.isolated, *self.both) if _carried(verb)]
@@ -86,6 +86,7 @@ HELP = {
     "inspect": "show what is in a bundle",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",
+    "probe": "print this host's facts as a [target]",
 }
 
 
