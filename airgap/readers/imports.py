@@ -57,7 +57,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An import that cannot work; `module_member` is the file without the name, '' where a module is missing."""
+    """An import that cannot work; `module_member` is the file without the name, '' for a missing module."""
 
     wanted: Import
     reason: str

@@ -175,17 +175,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _answer(self, served: Served, fault: Fault, seen: Seen) -> None:
-        start = self._start(served, fault)
+        found = self._range(served, fault)
         total = len(served.body)
+        start, end = found or (None, total)
         if start is not None and start >= total:
             return self._empty(416, Fault(headers={"Content-Range": f"bytes */{total}"}))
         first = (start or 0) + (fault.shift if start is not None else 0)
-        body = bytearray(served.body[first:] + b"+" * fault.extra)
+        body = bytearray(served.body[first:end] + b"+" * fault.extra)
         if fault.flip_at is not None and fault.flip_at >= first:
             body[fault.flip_at - first] ^= 0xFF
         headers = {"ETag": served.etag, "Last-Modified": served.last_modified}
         if start is not None:
-            headers["Content-Range"] = f"bytes {first}-{total - 1}/{total}"
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{total}"
         if fault.chunked:
             headers["Transfer-Encoding"] = "chunked"
         elif fault.open_ended:
@@ -201,17 +202,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(bytes(body), fault, seen)
         return None
 
-    def _start(self, served: Served, fault: Fault) -> int | None:
-        """Where a 206 would begin (RFC 9110 §13.2.2, §14.2); None means a 200."""
+    def _range(self, served: Served, fault: Fault) -> tuple[int, int] | None:
+        """Where a 206 would begin and end (RFC 9110 §13.2.2, §14.2); None means a 200."""
+        total = len(served.body)
         wanted = self.headers.get("range", "")
         condition = self.headers.get("if-range", "")
         if not wanted:
-            return 0 if fault.shift else None
+            return (0, total) if fault.shift else None
         if fault.ignore_range:
             return None
         if condition and condition not in (served.etag, served.last_modified) and not fault.ignore_if_range:
             return None
-        return int(wanted.removeprefix("bytes=").removesuffix("-"))
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        if not first:
+            return max(0, total - int(last)), total
+        return int(first), min(int(last) + 1, total) if last else total
 
     def _send(self, body: bytes, fault: Fault, seen: Seen) -> None:
         end = len(body) if fault.drop_after is None else min(fault.drop_after, len(body))
