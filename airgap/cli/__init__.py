@@ -30,7 +30,7 @@ INTERRUPTED = 130
 class Verbs(click.Group):
     """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
 
-    connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "build", "sign")
+    connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "check", "build", "sign")
     isolated: ClassVar[tuple[str, ...]] = (
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push",
     )  # fmt: skip
@@ -72,6 +72,7 @@ HELP = {
     "init": "write a starter manifest",
     "lock": "resolve a manifest to exact digests",
     "plan": "show what a build would fetch and need",
+    "check": "say what cannot run on the target",
     "build": "fetch everything and make the signed bundle",
     "sign": "add a holder's signatures to a bundle",
     "verify": "check signatures and every byte of a bundle",

@@ -1,0 +1,134 @@
+"""`airgap check`: what cannot run on the target, with evidence."""
+
+import shutil
+from pathlib import Path
+
+import click
+
+from airgap.cli.options import FILE, json_option
+from airgap.cli.terminal import emit, printable, progress_for
+from airgap.cli.workspace import index_urls, lock_path, open_context
+from airgap.connected.asked import gather_manifest
+from airgap.connected.evidence import Gathered, Opener, gather_lock
+from airgap.decode import Fields, parse_toml, read_capped
+from airgap.errors import InputError, IntegrityError
+from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
+from airgap.lock import Lock, parse_lock
+from airgap.manifest import MAX_MANIFEST, Manifest, load_manifest, read_target, target_table
+from airgap.media import Media
+from airgap.model import Target
+from airgap.progress import Progress
+from airgap.readiness.check import judge
+from airgap.readiness.judgement import Report
+from airgap.readiness.table import render
+from airgap.trust.decide import survey
+from airgap.trust.envelope import MAX_ENVELOPE
+
+
+@click.command(
+    epilog="""\b
+Example
+  airgap check gemma4.toml
+  airgap check out/gemma4-serving-2026.11 --strict
+Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lock or bundle, 5 blocked
+"""
+)
+@click.argument("subject", type=FILE, metavar="MANIFEST|LOCK|BUNDLE")
+@click.option(
+    "--target", "target_file", type=FILE, metavar="FILE", help="Judge for the [target] in this TOML."
+)
+@click.option("--strict", is_flag=True, help="Fail also on what is unknown.")
+@json_option
+def check(subject: Path, target_file: Path | None, *, strict: bool, as_json: bool) -> int:
+    """Say what cannot run on the target, from the bytes that are locked, never running them.
+
+    Packages, models and their sources are read by ranges where nobody has fetched them yet. Without a
+    current lock exactly what the manifest pins is read. A bundle is read offline; verify judges its bytes.
+    """
+    other = _read_target(target_file) if target_file else None
+    progress = progress_for(json=as_json)
+    target, gathered = _gather(subject, other, progress)
+    report = judge(gathered.composition, notes=gathered.notes, traffic=gathered.traffic)
+    if as_json:
+        emit(_document(subject, target, report, strict=strict))
+    else:
+        for line in render(report, target, shutil.get_terminal_size((100, 24)).columns):
+            click.echo(printable(line))
+    return report.exit_code(strict=strict)
+
+
+def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Target, Gathered]:
+    """The evidence of a bundle, of a lock, of a manifest's current lock, or of the manifest alone."""
+    if subject.is_dir():
+        lock = _bundle_lock(subject)
+        return _gather_lock(lock, subject, other, progress, (), bundle=subject)
+    if subject.name.endswith(".lock.json"):
+        lock = parse_lock(read_capped(subject), str(subject))
+        return _gather_lock(lock, subject.parent, other, progress, ())
+    manifest = load_manifest(subject)
+    current = _current_lock(subject, manifest)
+    if current:
+        return _gather_lock(current, subject.parent, other, progress, index_urls(manifest))
+    target = other or manifest.target
+    context = open_context(target, manifest.directory, progress, index_urls(manifest))
+    with progress.task("reading evidence", None), Opener(context) as opener:
+        return target, gather_manifest(manifest, target, opener)
+
+
+def _bundle_lock(path: Path) -> Lock:
+    """The lock that the bundle states, whoever signed it. Raises InputError or IntegrityError."""
+    with Media(path) as media:
+        try:
+            envelope = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+        except IntegrityError as error:
+            raise InputError(
+                f"{path}: not a bundle: {error.message}",
+                remedy=f"name the directory that holds {ENVELOPE_FILE}, a lock, or a manifest",
+            ) from None
+        stated = survey(envelope, None).statement
+        data = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
+    if digest_of(data) != stated.lock:
+        raise IntegrityError(f"{path}: its lock is not the one that was stated", remedy="run: airgap verify")
+    return parse_lock(data, "the bundle's lock")
+
+
+def _current_lock(path: Path, manifest: Manifest) -> Lock | None:
+    """The lock beside a manifest where it answers that manifest."""
+    beside = lock_path(path)
+    if not beside.exists():
+        return None
+    lock = parse_lock(read_capped(beside), str(beside))
+    return lock if lock.manifest == manifest.sha256 else None
+
+
+def _gather_lock(
+    lock: Lock,
+    directory: Path,
+    other: Target | None,
+    progress: Progress,
+    logins: tuple[str, ...],
+    *,
+    bundle: Path | None = None,
+) -> tuple[Target, Gathered]:
+    target = other or lock.target
+    context = open_context(target, directory, progress, logins)
+    with progress.task("reading evidence", None), Opener(context, bundle) as opener:
+        return target, gather_lock(lock, target, opener)
+
+
+def _read_target(path: Path) -> Target:
+    """The `[target]` of a TOML file, which may be a manifest or what `airgap probe` wrote."""
+    document = Fields(parse_toml(read_capped(path, max_bytes=MAX_MANIFEST), str(path)))
+    target = read_target(document.table("target"))
+    document.raise_if_bad(str(path))
+    return target
+
+
+def _document(subject: Path, target: Target, report: Report, *, strict: bool) -> dict[str, object]:
+    return {
+        "subject": str(subject),
+        "target": target_table(target),
+        "strict": strict,
+        "exit_code": report.exit_code(strict=strict),
+        **report.as_json(),
+    }

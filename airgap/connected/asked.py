@@ -1,0 +1,236 @@
+"""What a manifest asks for, before anything is resolved: releases pinned with `==`, and models as they lie.
+
+No resolver is needed, so this also judges what no resolver can satisfy: the pins in the METADATA of
+exactly what was asked for are the evidence of why.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+from packaging.requirements import InvalidRequirement, Requirement
+
+from airgap.connected.evidence import (
+    CONFIG,
+    Gathered,
+    Opener,
+    files_note,
+    read_all,
+    read_model,
+    unread_container,
+    unread_model,
+)
+from airgap.connected.hub import Hub
+from airgap.connected.index import login_for, strip_logins
+from airgap.connected.model_directory import walk
+from airgap.connected.resolver_protocol import Question, ask
+from airgap.connected.simple_index import IndexFile, choose, project_page, read_page
+from airgap.connected.transfer import public_url
+from airgap.decode import read_capped
+from airgap.errors import InputError, SourceError
+from airgap.manifest import ContainerRequest, FileRequest, Manifest, ModelRequest, WheelsRequest
+from airgap.model import Kind, Target
+from airgap.readers.source import Source
+from airgap.readers.zip import Archive
+from airgap.readiness.components import Composition, Model, Stack, Unread
+from airgap.readiness.judgement import Evidence
+from airgap.readiness.reading import Seen, read_package, stack_of
+from airgap.tags import WheelName, marker_environment, supported_tags
+
+MAX_REQUIREMENTS = 8 * 1024 * 1024
+NOT_LOCKED = "not locked: only the releases that the manifest pins with '==' were read, not what they need"
+
+
+def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathered:
+    """The facts of exactly what was asked for. What cannot be read is unread, with the reason."""
+    requests = manifest.requests
+    stacks = tuple(_wheels(r, target, opener) for r in requests if isinstance(r, WheelsRequest))
+    models: list[Model] = []
+    others: list[Unread] = []
+    for request in requests:
+        if isinstance(request, ModelRequest):
+            try:
+                models.append(_model(request, stacks, opener))
+            except (InputError, SourceError) as error:
+                others.append(unread_model(request.name, error))
+        elif isinstance(request, ContainerRequest):
+            others.append(unread_container(request.name))
+    files = sum(isinstance(request, FileRequest) for request in requests)
+    notes = (*([NOT_LOCKED] if stacks else []), *files_note(files))
+    return Gathered(Composition(target, stacks, tuple(models), tuple(others)), notes, opener.traffic)
+
+
+def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
+    directory = opener.context.directory
+    sources = _Sources.of(request, directory)
+    lines = (*request.requirements, *_file_lines(request.requirements_file, directory))
+    works: dict[str, Callable[[], Seen]] = {}
+    unread: dict[str, str] = {}
+    for line in lines:
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            unread[strip_logins(line)[:120]] = "is no plain requirement (PEP 508), so it was not read"
+            continue
+        if wanted.marker and not wanted.marker.evaluate(marker_environment(target) | {"extra": ""}):
+            continue
+        if wanted.url or any(s.operator == "==" and "*" not in s.version for s in wanted.specifier):
+            works[wanted.name] = partial(_read, wanted, sources, target, opener)
+        else:
+            said = strip_logins(str(wanted))
+            unread[wanted.name] = f"{said} names no single release, and nothing has chosen one yet"
+    seen, failed = read_all(works)
+    requirements = tuple(strip_logins(line) for line in lines)
+    return stack_of(
+        request.name, Kind.WHEELS, seen, closed=False, unread=unread | failed, requirements=requirements
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where a set's wheels may come from: indexes as written, logins included; pages; local directories."""
+
+    indexes: tuple[str, ...]
+    pages: tuple[str, ...]
+    directories: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, request: WheelsRequest, directory: Path) -> "_Sources":
+        pages, directories = [], []
+        for place in request.find_links:
+            parts = urlsplit(place)
+            if parts.scheme in ("http", "https"):
+                pages.append(place)
+            else:
+                path = Path(url2pathname(parts.path)) if parts.scheme == "file" else directory / place
+                directories.append(path)
+        # Without one of its own the manifest means the user's, from pip's settings.
+        index = request.index_url or ask(Question()).index_url
+        return cls((index, *request.extra_index_urls), tuple(pages), tuple(directories))
+
+    def logins(self) -> tuple[str, ...]:
+        return (*self.indexes, *self.pages)
+
+
+def _read(wanted: Requirement, sources: _Sources, target: Target, opener: Opener) -> Seen:
+    """The wheel that a requirement names. Raises InputError or SourceError."""
+    found = _direct(wanted) if wanted.url else _find(wanted, sources, target, opener)
+    local = _local(found.url)
+    if local:
+        digest = found.sha256 or _sha256(local)
+        return read_package(Archive(opener.local(local, digest), found.file), found.file)
+    auth = login_for(found.url, sources.logins())
+    source = opener.remote(found.url, auth, size=found.size, digest=found.sha256)
+    return opener.package(wanted.name, found.file, source, found.url, auth)
+
+
+def _direct(wanted: Requirement) -> IndexFile:
+    assert wanted.url
+    file = unquote(urlsplit(wanted.url).path.rpartition("/")[2])
+    digest = re.search(r"sha256=([0-9a-f]{64})", urlsplit(wanted.url).fragment)
+    return IndexFile(WheelName.parse(file), file, wanted.url, digest[1] if digest else "", None)
+
+
+def _find(wanted: Requirement, sources: _Sources, target: Target, opener: Opener) -> IndexFile:
+    files: list[IndexFile] = [file for path in sources.directories for file in _listed(path)]
+    transfer = opener.context.transfer
+    for url in sources.indexes:
+        page = project_page(public_url(url), wanted.name, transfer, login_for(url, sources.logins()))
+        opener.count(page.traffic)
+        files += page.files
+    for url in sources.pages:
+        page = read_page(public_url(url), wanted.name, transfer, login_for(url, sources.logins()))
+        opener.count(page.traffic)
+        files += page.files
+    found = choose(tuple(files), wanted.name, wanted.specifier, supported_tags(target))
+    if found is None:
+        places = " and ".join(public_url(url) for url in (*sources.indexes, *sources.pages))
+        raise InputError(f"no wheel of {wanted.name}{wanted.specifier} is on {places}")
+    return found
+
+
+def _listed(directory: Path) -> Iterator[IndexFile]:
+    """The wheels of a find-links directory."""
+    for path in sorted(directory.glob("*.whl")):
+        try:
+            name = WheelName.parse(path.name)
+        except InputError:
+            continue
+        yield IndexFile(name, path.name, path.absolute().as_uri(), "", path.stat().st_size)
+
+
+def _local(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _file_lines(name: str, directory: Path) -> tuple[str, ...]:
+    """The requirements of a file: continued lines joined, comments and hashes dropped. Raises InputError."""
+    if not name:
+        return ()
+    text = read_capped(directory / name, max_bytes=MAX_REQUIREMENTS).decode("utf-8", "replace")
+    joined = re.sub(r"\\\r?\n", " ", text).splitlines()
+    lines = (re.sub(r"(^|\s)#.*|\s--hash=\S+", "", line).strip() for line in joined)
+    return tuple(line for line in lines if line)
+
+
+def _model(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> Model:
+    return _on_disk(request, stacks, opener) if request.path else _on_hub(request, stacks, opener)
+
+
+def _on_disk(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> Model:
+    """A local directory, which may hold no more than a config.json. Nothing but that is hashed."""
+    found = {str(file.path): file for file in walk(opener.context.directory / request.path)}
+    taken = _taken(request, {path: file.size for path, file in found.items()})
+    digest = _sha256(found[CONFIG].source) if CONFIG in taken else ""
+    model = _begun(request, taken, digest)
+    return read_model(model, lambda path: opener.local(found[path].source, ""), stacks)
+
+
+def _on_hub(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> Model:
+    hub = Hub.from_environment()
+    listing = hub.listing(request.repo, request.revision)
+    files = {str(file.path): file for file in listing.files}
+    taken = _taken(request, {path: file.size for path, file in files.items()})
+
+    def open_file(path: str) -> Source:
+        file = files[path]
+        url = hub.url(request.repo, listing.commit, path)
+        return opener.remote(url, hub.auth(), size=file.size, digest=file.sha256 or "")
+
+    begun = replace(_begun(request, taken, ""), gated=listing.gated, licence=listing.licence)
+    return read_model(begun, open_file, stacks)
+
+
+def _begun(request: ModelRequest, files: Mapping[str, int], digest: str) -> Model:
+    return Model(
+        request.name,
+        request.repo,
+        request.quantization,
+        "",
+        None,
+        Evidence(f"{request.name}/{CONFIG}", digest),
+        files,
+        server=request.served_by,
+    )
+
+
+def _taken(request: ModelRequest, files: Mapping[str, int]) -> dict[str, int]:
+    """What include and exclude leave; a pattern that nothing matches is for `lock` to refuse."""
+    kept = set(
+        filter_repo_objects(
+            files, allow_patterns=list(request.include) or None, ignore_patterns=list(request.exclude) or None
+        )
+    )
+    return {path: size for path, size in files.items() if path in kept}

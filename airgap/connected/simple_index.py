@@ -1,0 +1,142 @@
+"""The pages of a package index: which wheels a project has (PEP 503 in HTML, PEP 691 in JSON)."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+from requests.auth import AuthBase
+
+from airgap.connected.http import HttpRefusal
+from airgap.connected.transfer import Transfer
+from airgap.decode import Fields, parse_json
+from airgap.errors import InputError
+from airgap.tags import WheelName, normalized_name
+
+ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
+MAX_PAGE = 64 * 1024 * 1024
+"""Bytes; the longest pages of the public index have 20 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """A wheel on a page: its name, where it is, its sha256 and size where the page says them."""
+
+    name: WheelName
+    file: str
+    url: str
+    sha256: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The wheels that a page names, in its order, and the bytes that it took."""
+
+    files: tuple[IndexFile, ...]
+    traffic: int
+
+
+def project_page(index: str, project: str, transfer: Transfer, auth: AuthBase | None) -> Page:
+    """A project's page; no files where the index has no such project. Raises SourceError, InputError."""
+    name = normalized_name(project)
+    return read_page(f"{index.rstrip('/')}/{name}/", name, transfer, auth)
+
+
+def read_page(url: str, what: str, transfer: Transfer, auth: AuthBase | None) -> Page:
+    """Any page that links to wheels, as find-links does. Raises SourceError, InputError."""
+    try:
+        reply = transfer.get(
+            url, what=f"index page of {what}", max_bytes=MAX_PAGE, headers={"Accept": ACCEPT}, auth=auth
+        )
+    except HttpRefusal as refusal:
+        if refusal.status in (403, 404, 410):
+            return Page((), 0)
+        raise
+    is_json = "json" in reply.headers.get("content-type", "")
+    parse = parse_json_page if is_json else parse_html_page
+    return Page(tuple(parse(reply.body, reply.url, f"index page of {what}")), len(reply.body))
+
+
+def parse_json_page(data: bytes, url: str, what: str) -> Iterator[IndexFile]:
+    """PEP 691; keys that airgap has no use for are passed over. Raises InputError."""
+    fields = Fields(parse_json(data, what, max_bytes=MAX_PAGE, python=True))
+    fields.raise_if_bad(what)
+    for entry in fields.tables("files"):
+        hashes = entry.table("hashes").text("sha256", default="") if entry.has("hashes") else ""
+        size = entry.integer("size") if isinstance(entry.raw("size"), int) else None
+        yield from _wheel(entry.text("filename"), urljoin(url, entry.text("url")), hashes, size)
+    fields.raise_if_bad(what)
+
+
+def parse_html_page(data: bytes, url: str, what: str) -> Iterator[IndexFile]:
+    """PEP 503: anchors, with `#sha256=` where the index knows it."""
+    parser = _Anchors()
+    parser.feed(data.decode("utf-8", "replace"))
+    parser.close()
+    base = urljoin(url, parser.base)
+    for href in parser.hrefs:
+        address, fragment = urldefrag(urljoin(base, href))
+        file = unquote(PurePosixPath(urlsplit(address).path).name)
+        digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
+        yield from _wheel(file, address, digest, None)
+
+
+def choose(
+    files: tuple[IndexFile, ...], project: str, specifier: SpecifierSet, tags: tuple[str, ...]
+) -> IndexFile | None:
+    """The wheel of the newest version that matches, best for the target; one for another where none fits."""
+    matching = [
+        (version, file)
+        for file in files
+        if normalized_name(file.name.name) == normalized_name(project)
+        and (version := _version(file.name.version)) is not None
+        and specifier.contains(version, prereleases=True)
+    ]
+    if not matching:
+        return None
+
+    def preference(item: tuple[Version, IndexFile]) -> tuple[bool, Version, int, int]:
+        version, file = item
+        rank = file.name.rank(tags)
+        build = int(re.match(r"[0-9]*", file.name.build)[0] or 0)  # type: ignore[index]
+        return rank is not None, version, -(rank or 0), build
+
+    return max(matching, key=preference)[1]
+
+
+def _wheel(file: str, url: str, sha256: str, size: int | None) -> Iterator[IndexFile]:
+    try:
+        name = WheelName.parse(file)
+    except InputError:
+        return  # an sdist, a signature, an egg
+    if urlsplit(url).scheme in ("http", "https", "file"):
+        digest = sha256.lower() if re.fullmatch(r"[0-9A-Fa-f]{64}", sha256) else ""
+        yield IndexFile(name, file, url, digest, size)
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text.replace("_", "+", 1) if "+" not in text and "_" in text else text)
+    except InvalidVersion:
+        return None
+
+
+class _Anchors(HTMLParser):
+    """The targets of a page's links, and its `<base>`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+        self.base = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        href = dict(attrs).get("href")
+        if tag == "a" and href:
+            self.hrefs.append(href)
+        elif tag == "base" and href:
+            self.base = href

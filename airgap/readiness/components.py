@@ -1,0 +1,152 @@
+"""The facts that rules judge: what the readers saw in packages and models, with where they saw it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airgap.model import Kind, Target
+from airgap.readers.checkpoint import Checkpoint
+from airgap.readers.model_config import ModelConfig
+from airgap.readers.python_syntax import NotUnderstood
+from airgap.readers.python_tables import Entry
+from airgap.readers.serving_tables import Tabled, VllmTables
+from airgap.readers.wheel import Metadata
+from airgap.readiness.judgement import Evidence
+from airgap.tags import normalized_name
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One package. `file` is its wheel's name; `digest` the sha256 of what holds it, as index or lock say."""
+
+    file: str
+    digest: str
+    member: str
+    """The METADATA that was read."""
+    metadata: Metadata
+
+    @property
+    def key(self) -> str:
+        """The name as indexes compare it (PEP 503)."""
+        return normalized_name(self.metadata.name)
+
+    @property
+    def version(self) -> str:
+        return self.metadata.version
+
+    @property
+    def label(self) -> str:
+        return f"{self.metadata.name} {self.metadata.version}"
+
+    @property
+    def itself(self) -> Evidence:
+        return Evidence(self.file, self.digest)
+
+    def declares(self, line: int, text: str) -> Evidence:
+        """A line of METADATA; 0 where the reader does not say which."""
+        return Evidence(self.file, self.digest, self.member, line, text)
+
+    def says(self, found: Entry | NotUnderstood) -> Evidence:
+        """An entry of one of its source tables, or what was looked at in vain."""
+        text = found.key if isinstance(found, Entry) else found.reason
+        return Evidence(self.file, self.digest, found.member, found.line, text)
+
+    def states(self, member: str, text: str) -> Evidence:
+        """What a member as a whole says, or does not have."""
+        return Evidence(self.file, self.digest, member, 0, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Packages that run together: a wheels set, or what an image holds.
+
+    `closed` says that these are all of them; else they are what was asked for, and `unread` what was not
+    pinned to one release or could not be read, each with its reason.
+    """
+
+    name: str
+    kind: Kind
+    packages: tuple[Distribution, ...]
+    closed: bool
+    unread: Mapping[str, str] = field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+    """What was asked for, as written."""
+    transformers: Tabled | None = None
+    """Model types; None where there is no such package."""
+    vllm: VllmTables | None = None
+    torch_cuda: str | NotUnderstood | None = None
+    """The CUDA that torch was built for, '' for a build without; None where there is no torch."""
+
+    def find(self, name: str) -> Distribution | None:
+        return next((package for package in self.packages if package.key == name), None)
+
+    @property
+    def detail(self) -> str:
+        """The packages that decide, else how many there are."""
+        deciding = [p.label for name in ("vllm", "transformers", "torch") if (p := self.find(name))]
+        count = f"{len(self.packages)} packages" if self.closed else ""
+        return ", ".join(filter(None, (*deciding, count))) or "no package was read"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model's own facts. `config` is at `where`; `files` are its paths with their bytes.
+
+    `served_by` is the stack that must run it, None where the manifest names none.
+    """
+
+    name: str
+    repo: str
+    claim: str
+    """What the manifest says of its quantisation."""
+    gated: str
+    config: ModelConfig | None
+    where: Evidence
+    files: Mapping[str, int]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    served_by: Stack | None = None
+    server: str = ""
+    """The name after `served-by`; a container's packages may not have been read."""
+    licence: str = ""
+    digests: frozenset[str] = frozenset()
+    """sha256 of every file, where all are known."""
+
+    @property
+    def detail(self) -> str:
+        if self.config is None:
+            return "no config.json"
+        names = (self.config.model_type, *self.config.architectures[:1])
+        return ", ".join(filter(None, names)) or "a config without model_type"
+
+    def says(self, text: str) -> Evidence:
+        return Evidence(self.where.source, self.where.digest, self.where.member, 0, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What is judged together, for one target. `others` are components no rule reads, with the reason."""
+
+    target: Target
+    stacks: tuple[Stack, ...]
+    models: tuple[Model, ...]
+    others: tuple["Unread", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A component whose evidence could not be read: `reason`, and what would `settle` it."""
+
+    name: str
+    kind: Kind
+    reason: str
+    settle: str
+
+
+def version_key(text: str) -> tuple[int, ...]:
+    """`570.86` as numbers, to compare; the letter of a compute capability such as `9.0a` is dropped."""
+    return tuple(int(part) for part in re.findall(r"[0-9]+", text))
+
+
+def names_of(models: Sequence[Model]) -> frozenset[str]:
+    """Hub repositories that travel."""
+    return frozenset(model.repo for model in models if model.repo)

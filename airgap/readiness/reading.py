@@ -1,0 +1,101 @@
+"""From trees of files to the facts of a stack: METADATA of every package, source tables of the engines."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from airgap.errors import InputError
+from airgap.model import Kind
+from airgap.readers.python_syntax import NotUnderstood
+from airgap.readers.serving_tables import Tabled, VllmTables, read_torch_cuda, read_transformers, read_vllm
+from airgap.readers.source import Files
+from airgap.readers.wheel import MAX_METADATA, Metadata
+from airgap.readiness.components import Distribution, Stack
+from airgap.tags import WheelName, normalized_name
+
+ENGINES = ("vllm", "transformers", "torch")
+"""Packages of which more than METADATA is read."""
+
+
+class Tables(NamedTuple):
+    """What the sources of one engine say; None for what it is not."""
+
+    transformers: Tabled | None = None
+    vllm: VllmTables | None = None
+    torch_cuda: str | NotUnderstood | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One package as it was read."""
+
+    distribution: Distribution
+    tables: Tables
+
+
+def read_package(files: Files, file: str) -> Seen:
+    """A wheel's METADATA and, for an engine, its tables. `file` is the name it travels under.
+
+    Raises InputError when it is no wheel of that project, and what `files` raises.
+    """
+    name = WheelName.parse(file)
+    found = [path for path in files.paths() if path.count("/") == 1 and path.endswith(".dist-info/METADATA")]
+    if len(found) != 1:
+        raise InputError(
+            f"{file}: expected one dist-info/METADATA, found {len(found)}", remedy="fetch it again"
+        )
+    metadata = Metadata.parse(files.read(found[0], MAX_METADATA), f"{file}: METADATA")
+    return see(Distribution(file, files.digest, found[0], _held(metadata, name)), files)
+
+
+def read_metadata(data: bytes, file: str, digest: str) -> Seen:
+    """A package of which only METADATA is at hand (PEP 658). Raises InputError."""
+    name = WheelName.parse(file)
+    metadata = _held(Metadata.parse(data, f"{file}: METADATA"), name)
+    return see(Distribution(file, digest, f"{name.name}-{name.version}.dist-info/METADATA", metadata), None)
+
+
+def see(distribution: Distribution, files: Files | None, root: str = "") -> Seen:
+    """A package with its tables, where its `files` are at hand.
+
+    `root` is the directory of `files` that Python imports from, '' or one that ends with '/'.
+    """
+    tables = Tables()
+    if files and distribution.key == "transformers":
+        tables = Tables(transformers=read_transformers(files, root).model_types)
+    elif files and distribution.key == "vllm":
+        tables = Tables(vllm=read_vllm(files, root))
+    elif files and distribution.key == "torch":
+        tables = Tables(torch_cuda=read_torch_cuda(files, root))
+    return Seen(distribution, tables)
+
+
+def stack_of(
+    name: str,
+    kind: Kind,
+    seen: Iterable[Seen],
+    *,
+    closed: bool,
+    unread: Mapping[str, str],
+    requirements: tuple[str, ...] = (),
+) -> Stack:
+    """The packages that run together, and what their engines' tables say."""
+    packages = tuple(seen)
+    tables = {one.distribution.key: one.tables for one in packages}
+    return Stack(
+        name,
+        kind,
+        tuple(one.distribution for one in packages),
+        closed,
+        {normalized_name(package): reason for package, reason in unread.items()},
+        requirements,
+        tables.get("transformers", Tables()).transformers,
+        tables.get("vllm", Tables()).vllm,
+        tables.get("torch", Tables()).torch_cuda,
+    )
+
+
+def _held(metadata: Metadata, name: WheelName) -> Metadata:
+    if normalized_name(metadata.name) != normalized_name(name.name):
+        raise InputError(f"expected METADATA of {name.name}, found that of {metadata.name}")
+    return metadata

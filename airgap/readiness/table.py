@@ -1,0 +1,103 @@
+"""A report as a person reads it: a row a component, its verdict, the gap, what clears it; then the proof."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+from airgap.model import Target
+from airgap.readiness.judgement import Judged, Judgement, Report, Verdict
+
+HEAD = ("component", "verdict", "gap", "what clears it")
+MIN_WIDTH = 80
+_VERDICT = len("NO BLOCKER FOUND")
+_GAP = 2
+
+
+def render(report: Report, target: Target, width: int) -> list[str]:
+    """Lines of at most `width` columns, 80 at least, but for evidence, which is never cut."""
+    widths = _widths(report, max(width, MIN_WIDTH))
+    lines = [_for(target), "", _line(HEAD, widths), _line(["-" * w for w in widths], widths)]
+    for component in report.components:
+        for row in _rows(component):
+            lines += _wrapped(row, widths)
+    lines += ["", *_findings(report), *(f"note: {note}" for note in report.notes)]
+    return [line.rstrip() for line in [*lines, _total(report)]]
+
+
+def _for(target: Target) -> str:
+    parts = [f"Python {target.python}", str(target.platform), f"glibc {target.glibc}"]
+    if target.gpu:
+        gpu = target.gpu
+        parts.append(f"{gpu.count} × {gpu.name} ({gpu.compute_capability}, {gpu.memory_gib} GiB)")
+    parts += [f"driver {target.driver}"] if target.driver else []
+    return "for " + ", ".join(parts)
+
+
+def _widths(report: Report, width: int) -> tuple[int, int, int, int]:
+    longest = max((len(c.name) for c in report.components), default=0)
+    name = min(max(longest, 20), 32)
+    rest = width - name - _VERDICT - 3 * _GAP
+    return name, _VERDICT, rest // 2, rest - rest // 2
+
+
+def _rows(component: Judged) -> Iterator[tuple[str, str, str, str]]:
+    """A row for each block; a component without one has a row that says what is undecided."""
+    about = [component.name, component.detail]
+    about += [f"NVFP4: {component.nvfp4}"] if component.nvfp4 else []
+    rules = component.rules
+    verdict = [component.verdict.value]
+    verdict += [f"{component.decided} of {len(rules)} decided"] if rules else ["no rule"]
+    first = ("\n".join(filter(None, about)), "\n".join(verdict))
+    gaps = list(
+        dict.fromkeys((j.gap, j.remedy) for j in component.judgements if j.verdict is Verdict.BLOCKED)
+    )
+    unknown = [rule for rule, found in rules.items() if found is Verdict.UNKNOWN]
+    if not gaps and unknown:
+        gaps = [(f"unknown: {', '.join(unknown)}", "see below")]
+    for (name, said), (gap, clears) in zip_longest([first], gaps or [("", "")], fillvalue=("", "")):
+        yield name, said, gap, clears
+
+
+def _wrapped(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    cells = [
+        [line for part in text.split("\n") for line in textwrap.wrap(part, width, break_on_hyphens=False)]
+        for text, width in zip(row, widths, strict=True)
+    ]
+    for lines in zip_longest(*cells, fillvalue=""):
+        yield _line(lines, widths)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return (" " * _GAP).join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _findings(report: Report) -> Iterator[str]:
+    """What blocks, what a person should read, what is unknown, in this order."""
+    clear = [j for j in report.judgements(Verdict.NO_BLOCKER) if j.warning]
+    ordered = (
+        *(("BLOCKED", j) for j in report.judgements(Verdict.BLOCKED)),
+        *(("WARNING", j) for j in clear),
+        *(("UNKNOWN", j) for j in report.judgements(Verdict.UNKNOWN)),
+    )
+    for word, judgement in ordered:
+        yield f"{word}  {judgement.subject}: {judgement.message}  [{judgement.rule} {judgement.version}]"
+        yield from _proof(judgement)
+    if ordered:
+        yield ""
+
+
+def _proof(judgement: Judgement) -> Iterator[str]:
+    for evidence in judgement.evidence:
+        yield from (f"    {line}" for line in str(evidence).split("\n"))
+    if judgement.remedy:
+        yield f"    -> {judgement.remedy}"
+
+
+def _total(report: Report) -> str:
+    blocked = len(report.judgements(Verdict.BLOCKED))
+    unknown = len(report.judgements(Verdict.UNKNOWN))
+    decided = sum(component.decided for component in report.components)
+    rules = sum(len(component.rules) for component in report.components)
+    fetched = f"; {report.traffic / 1e6:.1f} MB were fetched to read it" if report.traffic else ""
+    counts = f"{blocked} blocked, {unknown} unknown, {decided} of {rules} rules decided"
+    return f"{report.verdict.value}: {counts}{fetched}"
