@@ -443,6 +443,27 @@ def test_a_token_that_expires_is_fetched_again(site: Path, server: UploadServer,
             push_big(site, server)
 
 
+def test_a_password_stays_with_the_registry_that_sends_uploads_elsewhere(
+    site: Path, server: UploadServer, tmp_path: Path
+) -> None:
+    auth = tmp_path / "auth.json"
+    auth.write_text(json.dumps({"auths": {server.host: {"username": "operator", "password": PASSWORD}}}))
+    source = SiteSource(Site(site))
+    parcel = plan_parcel(source, "notes")
+    small, large = sorted(parcel.blobs, key=lambda blob: blob.size)
+    server.blobs[f"sha256:{small.digest}"] = b""
+    server.statuses = [(401, {"WWW-Authenticate": 'Basic realm="x"'})]
+    with UploadServer().running() as other:
+        other.uploads["1"] = bytearray()
+        server.location = f"http://{other.host}/v2/a/b/blobs/uploads/1"
+        reference = parse_destination(f"{server.host}/a/b:1")
+        environ = {"REGISTRY_AUTH_FILE": str(auth)}
+        push(source, parcel, reference, environ, Silent(), plain_http=True)
+        assert f"sha256:{large.digest}" in other.blobs
+        assert set(other.authorizations) == {""}
+    assert server.authorizations[0] == "" and all(server.authorizations[1:])
+
+
 def test_a_registry_that_alters_manifests_is_caught(site: Path, server: UploadServer) -> None:
     server.mangle = True
     with pytest.raises(IntegrityError, match="in the registry, expected"):

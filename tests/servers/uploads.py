@@ -28,6 +28,8 @@ class UploadServer:
     """Blobs of another repository, which can be mounted."""
     seen: list[tuple[str, str, int]] = field(default_factory=list)
     """Method, path, bytes of body read."""
+    authorizations: list[str] = field(default_factory=list)
+    """The Authorization headers that came, '' for none."""
     drop_after: list[int] = field(default_factory=list)
     """Reset the connection after so many bytes of the next upload bodies that are longer, keeping them."""
     forgets: bool = False
@@ -83,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         state = self.state
         parts = urlsplit(self.path)
+        state.authorizations.append(self.headers.get("Authorization", ""))
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         upload = re.search(r"/blobs/uploads/([0-9]+)$", parts.path)
         data = self._read(upload.group(1) if upload else "")
