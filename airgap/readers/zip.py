@@ -143,12 +143,13 @@ class Archive:
             and (flags, method) == (member.flags, member.method)
             and begin + member.compressed <= self._ends[member.offset]
         )
-        if same and not (flags & _DESCRIPTOR and (crc, packed, size) == (0, 0, 0)):
+        if same:
             extra = self._source.read(member.offset + fixed, extra_length)
             size, packed = _zip64(extra, (size, packed), self.what)
-            same = (crc, packed, size) in (
-                (member.crc, member.compressed, member.size),
-                (0, member.compressed, member.size) if flags & _DESCRIPTOR else (),
+            known = {0} if flags & _DESCRIPTOR else set()  # then they follow the data (APPNOTE 4.3.9)
+            same = all(
+                said == true or said in known
+                for said, true in ((crc, member.crc), (packed, member.compressed), (size, member.size))
             )
         if not same:
             raise InputError(
