@@ -1,13 +1,14 @@
 """`airgap inspect`: what is in a bundle or a lock."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from airgap.cli.options import FILE, json_option, root_options
 from airgap.cli.terminal import emit, human_bytes, printable
+from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
@@ -25,10 +26,11 @@ from airgap.trust.statement import Statement
 
 @dataclass(frozen=True, slots=True)
 class _Inspected:
-    """`surveyed` is None for a lock on its own."""
+    """`surveyed` is None for a lock on its own, which has no `weights` (by the model's name) either."""
 
     lock: Lock
     surveyed: Surveyed | None
+    weights: Mapping[str, Weights] = field(default_factory=dict)
 
 
 @click.command(
@@ -54,7 +56,7 @@ def inspect(
 ) -> None:
     """Show what is in a bundle: artifacts, sizes, digests, and, where a root is given, who signed.
 
-    Reads the statement and the lock, not the artifacts: airgap verify is what judges bytes.
+    Reads the statement, the lock and the headers of models' weights: airgap verify is what judges bytes.
     """
     trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
     inspected = _read_bundle(subject, trusted) if subject.is_dir() else _read_lock(subject)
@@ -80,10 +82,14 @@ def _read_bundle(path: Path, root: Root | None) -> _Inspected:
         judge = newest(root, carried_roots(media, root)) if root else None
         surveyed = survey(data, judge)
         stated = surveyed.statement
-        lock = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
-    if digest_of(lock) != stated.lock:
-        raise IntegrityError(f"{path}: its lock is not the one that was stated", remedy="run: airgap verify")
-    return _Inspected(parse_lock(lock, "the bundle's lock"), surveyed)
+        data = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
+        if digest_of(data) != stated.lock:
+            raise IntegrityError(
+                f"{path}: its lock is not the one that was stated", remedy="run: airgap verify"
+            )
+        lock = parse_lock(data, "the bundle's lock")
+        models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
+        return _Inspected(lock, surveyed, {model.name: read_weights(media, model) for model in models})
 
 
 def _document(inspected: _Inspected) -> dict[str, object]:
@@ -101,12 +107,19 @@ def _document(inspected: _Inspected) -> dict[str, object]:
                 "bytes": _size(artifact),
                 "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in artifact.files],
             }
+            | _weights(inspected, artifact)
             for artifact in lock.artifacts
         ],
     }
     if inspected.surveyed:
         document |= _stated(inspected.surveyed)
     return document
+
+
+def _weights(inspected: _Inspected, artifact: Artifact) -> dict[str, object]:
+    if not isinstance(artifact, ModelArtifact) or artifact.name not in inspected.weights:
+        return {}
+    return {"weights": weights_document(inspected.weights[artifact.name], artifact.quantization)}
 
 
 def _stated(surveyed: Surveyed) -> dict[str, object]:
@@ -144,6 +157,8 @@ def _show(inspected: _Inspected, *, files: bool) -> None:
         details = [_detail(artifact)]
         if artifact.name in digests:
             details.append(f"sha256:{digests[artifact.name]}")
+        if isinstance(artifact, ModelArtifact) and artifact.name in inspected.weights:
+            details += weights_lines(inspected.weights[artifact.name], artifact.quantization)
         if files:
             details += _file_lines(artifact)
         for detail in filter(None, details):

@@ -10,6 +10,7 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 
 from airgap.connected.http import HttpRefusal
 from airgap.connected.hub import Hub, HubFile, Listing, one_line
+from airgap.connected.model_claims import judge_claim
 from airgap.connected.model_directory import LocalFile, hash_all, is_hidden, walk
 from airgap.connected.source import Context, Resolved, fetch_files
 from airgap.connected.transfer import Download
@@ -36,7 +37,8 @@ def resolve(request: ModelRequest, previous: ModelArtifact | None, context: Cont
     """Lock a model. A pin of `previous` stays while the manifest asks for the same repository and revision.
 
     Raises SourceError when the source lacks, refuses or fails to give what is wanted, InputError
-    when names cannot travel, IntegrityError when a file is not what its git blob id says.
+    when names cannot travel or the weights refute `quantization`, IntegrityError when a file is not
+    what its git blob id says.
     """
     if request.path:
         return _from_directory(request, context)
@@ -85,7 +87,11 @@ def _from_hub(request: ModelRequest, previous: ModelArtifact | None, context: Co
         listing.gated,
         files,
     )
-    return Resolved(artifact, _duplicate_weights(artifact))
+    try:
+        judged = judge_claim(artifact, context, hub.auth())
+    except HttpRefusal as error:
+        raise hub.explain(request.repo, error) from None
+    return Resolved(artifact, (*judged, *_duplicate_weights(artifact)))
 
 
 def _same_source(previous: ModelArtifact, request: ModelRequest) -> bool:
@@ -188,7 +194,8 @@ def _from_directory(request: ModelRequest, context: Context) -> Resolved:
         gated="",
         files=files,
     )
-    return Resolved(artifact, (*_hidden_left_out(request.name, hidden), *_duplicate_weights(artifact)))
+    findings = (*judge_claim(artifact, context), *_hidden_left_out(request.name, hidden))
+    return Resolved(artifact, (*findings, *_duplicate_weights(artifact)))
 
 
 def _asked_for(path: str, include: Sequence[str]) -> bool:

@@ -133,8 +133,7 @@ def parse_remote_code(data: bytes, what: str) -> tuple[RemoteCode, ...]:
 def parse_hf_quant_config(data: bytes, what: str) -> Declaration:
     """Read modelopt's hf_quant_config.json. Raises InputError."""
     fields = _document(data, what)
-    producer = fields.table("producer").text("name", default="") if fields.has("producer") else ""
-    declaration = _modelopt(fields.table("quantization"), producer or "modelopt", what)
+    declaration = _modelopt(fields.table("quantization"), "modelopt", what)  # whoever produced it
     fields.raise_if_bad(what)
     return declaration
 
