@@ -67,7 +67,7 @@ def compose(python: str, platform: Platform, wheels: Mapping[str, bytes]) -> byt
 
 def own_digest() -> str:
     """sha256 over airgap's modules in the installer: it changes whenever the file would."""
-    digest = hashlib.sha256(_source("airgap.bootstrap").read_bytes())
+    digest = hashlib.sha256(_source("airgap.bootstrap").read_bytes() + _licence())
     for parts, data in _own_files():
         digest.update(f"{'.'.join(parts)} {len(data)}\n".encode() + data)
     return digest.hexdigest()
