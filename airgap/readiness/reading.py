@@ -9,7 +9,8 @@ from airgap.model import Kind
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.serving_tables import Tabled, VllmTables, read_torch_cuda, read_transformers, read_vllm
 from airgap.readers.source import Files
-from airgap.readers.wheel import MAX_METADATA, Metadata
+from airgap.readers.wheel import Metadata, read_wheel
+from airgap.readers.zip import Archive
 from airgap.readiness.components import Distribution, Stack
 from airgap.tags import WheelName, normalized_name
 
@@ -33,19 +34,13 @@ class Seen:
     tables: Tables
 
 
-def read_package(files: Files, file: str) -> Seen:
+def read_package(archive: Archive, file: str) -> Seen:
     """A wheel's METADATA and, for an engine, its tables. `file` is the name it travels under.
 
-    Raises InputError when it is no wheel of that project, and what `files` raises.
+    Raises InputError when it is no wheel of that project and version, and what its source raises.
     """
-    name = WheelName.parse(file)
-    found = [path for path in files.paths() if path.count("/") == 1 and path.endswith(".dist-info/METADATA")]
-    if len(found) != 1:
-        raise InputError(
-            f"{file}: expected one dist-info/METADATA, found {len(found)}", remedy="fetch it again"
-        )
-    metadata = Metadata.parse(files.read(found[0], MAX_METADATA), f"{file}: METADATA")
-    return see(Distribution(file, files.digest, found[0], _held(metadata, name)), files)
+    wheel = read_wheel(archive, file)
+    return see(Distribution(file, archive.digest, wheel.metadata_member, wheel.metadata), archive)
 
 
 def read_metadata(data: bytes, file: str, digest: str) -> Seen:
