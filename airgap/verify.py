@@ -316,13 +316,6 @@ def changed(path: str, stated: StatedBlob, size: int, found: str) -> Finding:
     return _finding("integrity-changed", path, "its bytes are not what was signed", evidence, RECOPY)
 
 
-def misnamed(path: str, found: str) -> Finding:
-    """The finding for signed bytes whose sha256 is not the name they were signed under."""
-    message = "its bytes are signed, and its name is not their sha256"
-    remedy = "the signers' software is at fault or they deceive: tell them, and do not install it"
-    return _finding("layout-disagrees", path, message, f"found sha256 {found}", remedy)
-
-
 def unreadable(path: str, error: IntegrityError) -> Finding:
     """The finding for a file that is missing or not a regular file by the time it is read."""
     code = "integrity-missing" if isinstance(error, MissingFileError) else "integrity-type"

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -108,21 +109,39 @@ def load_member(site: Site, bundle: InstalledBundle) -> Member:
     return Member.of(bundle, index, lock, read_layout(index, lock, read), stated.blobs)
 
 
-def stated_blobs(members: Iterable[Member]) -> dict[Sha256, StatedBlob]:
-    """What is signed of every blob the members need.
+Vouched = Mapping[Sha256, tuple[StatedBlob, InstalledBundle]]
+"""What is signed of a blob, and a bundle whose statement says so."""
 
-    Raises TrustError when two statements name different bytes by one sha256: one of them lies.
-    """
-    found: dict[Sha256, tuple[StatedBlob, Member]] = {}
+
+def vouched_blobs(site: Site) -> Vouched:
+    """Every blob that a generation needs. A bundle whose documents are damaged vouches for nothing."""
+    found: dict[Sha256, tuple[StatedBlob, InstalledBundle]] = {}
+    for bundle in sorted(
+        {b for number in site.numbers() for b in site.record(number).bundles}, key=lambda b: b.payload
+    ):
+        with suppress(IntegrityError):
+            found |= {digest: (blob, bundle) for digest, blob in load_member(site, bundle).needed.items()}
+    return found
+
+
+def require_same(bundle: InstalledBundle, stated: Mapping[Sha256, StatedBlob], vouched: Vouched) -> None:
+    """Raise TrustError when two statements name different bytes by one sha256: one of them lies."""
+    for digest in stated.keys() & vouched.keys():
+        before, other = vouched[digest]
+        if before != stated[digest]:
+            raise TrustError(
+                f"blob {digest}: {other} states sha384 {before.sha384} of {before.size} bytes,"
+                f" {bundle} states {stated[digest].sha384} of {stated[digest].size}",
+                remedy="someone signed a lie: show both to the holders before anything is installed",
+            )
+
+
+def stated_blobs(members: Iterable[Member]) -> dict[Sha256, StatedBlob]:
+    """What is signed of every blob the members need. Raises TrustError when two contradict each other."""
+    found: dict[Sha256, tuple[StatedBlob, InstalledBundle]] = {}
     for member in members:
-        for digest, blob in member.needed.items():
-            before, other = found.setdefault(digest, (blob, member))
-            if before != blob:
-                raise TrustError(
-                    f"blob {digest}: {other.bundle} states sha384 {before.sha384} of {before.size} bytes,"
-                    f" {member.bundle} states {blob.sha384} of {blob.size}",
-                    remedy="someone signed a lie: show both to the holders before anything is installed",
-                )
+        require_same(member.bundle, member.needed, found)
+        found |= {digest: (blob, member.bundle) for digest, blob in member.needed.items()}
     return {digest: blob for digest, (blob, _) in found.items()}
 
 

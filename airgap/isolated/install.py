@@ -7,7 +7,16 @@ from datetime import datetime
 from airgap.errors import InputError
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
 from airgap.isolated.drift import verify_generation
-from airgap.isolated.generation import Member, build, load_member, own_files, stated_blobs, unite
+from airgap.isolated.generation import (
+    Member,
+    build,
+    load_member,
+    own_files,
+    require_same,
+    stated_blobs,
+    unite,
+    vouched_blobs,
+)
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory, save_memory
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
@@ -146,13 +155,18 @@ def _read(media: Media, site: Site, root: Root, memory: Memory, now: datetime) -
 
 
 def _repair(site: Site, brought: Iterable[_Brought], progress: Progress) -> None:
-    """Remove what the site's disk has changed of bundles that are installed already."""
-    before = site.record()
+    """Remove of what the site holds already all that is not what the bundles state.
+
+    What a generation vouches for is believed, except when the bundle is installed again to repair it.
+    """
+    before, vouched = site.record(), vouched_blobs(site)
     for one in brought:
+        stated = one.signed.statement.blobs
+        require_same(one.bundle, stated, vouched)
         held = before.find(one.bundle.name)
-        if held and held.payload == one.bundle.payload:
-            own = (one.bundle.envelope, one.bundle.index)
-            discard_damaged(site, [*one.signed.statement.blobs, *own], progress)
+        again = held is not None and held.payload == one.bundle.payload
+        suspect = {digest: blob for digest, blob in stated.items() if again or digest not in vouched}
+        discard_damaged(site, suspect, progress)
 
 
 def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:

@@ -250,16 +250,32 @@ def test_every_damaged_blob_is_named_and_none_is_kept(
     assert problems(site) == []
 
 
-def test_signed_bytes_under_a_wrong_name_are_not_kept(
+def test_signed_bytes_under_a_wrong_name_deceive_no_later_bundle(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else a later, honest bundle would take them for what their name says."""
+    """The sha384 decides: an honest bundle never takes them for what their name says."""
     content = bundles.file("notes", b"honest text")
     (digest,) = content.blobs
     lying = bundles.Content(content.artifact, {digest: b"other bytes"})
-    assert installing(bundles.write_bundle(tmp_path / "b", [lying]), site) == 6
-    assert "its name is not their sha256" in capsys.readouterr().err
-    assert digest not in os.listdir(site / "blobs" / "sha256")
+    assert installing(bundles.write_bundle(tmp_path / "b", [lying], name="lying"), site) == 0
+    honest = bundles.write_bundle(tmp_path / "c", [bundles.file("honest", b"honest text")], name="honest")
+    assert installing(honest, site) == 7
+    assert f"blob {digest}: lying 2026.11 (sequence 1) states" in capsys.readouterr().err
+    for verb in (["uninstall", "lying"], ["gc", "--keep", "1"]):
+        assert run([*verb, "--site", str(site)]) == 0
+    assert installing(honest, site) == 0
+    assert problems(site) == []
+
+
+def test_what_no_generation_vouches_for_is_hashed_before_it_is_taken(site: Path, tmp_path: Path) -> None:
+    """Left by an install that was killed, or by a power cut that an fsync did not survive."""
+    assert installing(notes(tmp_path / "b", b"one"), site) == 0
+    new = bundles.file("new", b"new text")
+    (digest,) = new.blobs
+    (site / "blobs" / "sha256" / digest).write_bytes(b"n3w text")
+    assert installing(bundles.write_bundle(tmp_path / "c", [new], name="other"), site) == 0
+    assert (site / "current" / "files" / "new" / "notes.txt").read_bytes() == b"new text"
+    assert problems(site) == []
 
 
 def test_media_that_fail_midway_are_named_and_a_rerun_reads_only_the_rest(
