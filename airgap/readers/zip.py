@@ -36,6 +36,12 @@ _MAX_COMMENT = 0xFFFF
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 """Traditional, strong, and hidden headers (APPNOTE 4.4.4)."""
 
+_MAX_VERSION = 63
+"""The newest version of the format that a reader may be asked for, times ten (APPNOTE 4.4.3)."""
+
+_PATCH = 0x20
+"""The data are a patch of another file (APPNOTE 4.4.4, bit 5)."""
+
 _DESCRIPTOR = 0x8
 _UTF8 = 0x800
 _UNICODE_PATH = 0x7075
@@ -249,13 +255,15 @@ def _read_directory(data: bytes, directory: _Directory, what: str) -> Iterator[M
 
 
 def _member(fields: Sequence[int], raw_name: bytes, extra: bytes, what: str) -> Member:
-    _, made_by, _, flags, method, _, _, crc, packed, size, *_, attributes, offset = fields
+    _, made_by, needed, flags, method, _, _, crc, packed, size, *_, attributes, offset = fields
     size, packed, offset = _zip64(extra, (size, packed, offset), what)
     path = _path(raw_name, flags, extra, what)
     kind = attributes >> 28 if made_by >> 8 == _UNIX else 0
     wrong = ""
     if flags & _ENCRYPTED:
         wrong = "is encrypted"
+    elif flags & _PATCH or needed & 0xFF > _MAX_VERSION:
+        wrong = "needs a feature that readers of wheels do not have"
     elif method not in (STORED, DEFLATED):
         wrong = f"has compression method {method}; expected stored or deflated"
     elif kind not in (0, 0x8, 0x4 if raw_name.endswith(b"/") else 0x8):
