@@ -58,10 +58,12 @@ def parse_json(
             raise InputError(f"{what}: the number {token[:24]} is beyond what a float holds")
         return number
 
-    def integer(digits: str) -> int:
+    def integer(digits: str) -> int | float:
         if digits == "-0":  # an integer to some readers, a float to others
             raise InputError(f"{what}: expected an integer, found -0")
         if len(digits) > 20 or abs(int(digits)) > MAX_INTEGER:
+            if python:
+                return finite(digits)
             raise InputError(f"{what}: the integer {digits[:24]} is beyond 2^63-1")
         return int(digits)
 
