@@ -112,12 +112,13 @@ class MemberSource:
         return bytes(data)
 
     def _go_to(self, start: int) -> None:
-        """Make the window hold offset `start`, or end just before it."""
-        if start < self._window[0]:
-            nearest = max((mark for mark in self._marks if mark.offset <= start), key=lambda m: m.offset)
+        """Make the window hold offset `start`, or end just before it, from the nearest place before it."""
+        begin, chunk = self._window
+        nearest = max((mark for mark in self._marks if mark.offset <= start), key=lambda mark: mark.offset)
+        if start < begin or nearest.offset > begin + len(chunk):
             self._at = nearest.fork()
             self._window = (nearest.offset, b"")
-        while sum((self._window[0], len(self._window[1]))) < start:
+        while self._at.offset < start:
             self._advance()
 
     def _advance(self) -> None:

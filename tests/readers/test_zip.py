@@ -170,6 +170,28 @@ def test_more_members_than_the_old_end_record_holds() -> None:
 # --- a large member at any offset, without holding it
 
 
+class Counting(BytesSource):
+    """Bytes in memory, and how many of them were asked for."""
+
+    asked = 0
+
+    def read(self, start: int, count: int) -> bytes:
+        self.asked += count
+        return super().read(start, count)
+
+
+def test_going_back_and_forth_unpacks_little_again() -> None:
+    noise = random.Random(5).randbytes(4 * EVERY)
+    source = Counting(made({"a.so": noise}))
+    member = Archive(source, "test.whl").source("a.so")
+    member.read(len(noise) - 10, 10)
+    once = source.asked
+    for start in (0, len(noise) - 10, 100, len(noise) - 10):
+        assert member.read(start, 10) == noise[start : start + 10]
+    assert source.asked - once < 3 * EVERY
+    assert source.asked < 2 * len(noise)
+
+
 def test_a_large_member_is_read_anywhere(tmp_path: Path) -> None:
     noise = random.Random(5).randbytes(MIB)
     content = b"".join(bytes([n]) * 3 * MIB + noise for n in range(12))  # 48 MiB
