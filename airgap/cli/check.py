@@ -9,7 +9,8 @@ from airgap.cli.options import FILE, json_option
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.cli.workspace import index_urls, lock_path, open_context
 from airgap.connected.asked import gather_manifest
-from airgap.connected.evidence import Gathered, Opener, gather_lock
+from airgap.connected.evidence import Gathered, gather_lock
+from airgap.connected.opener import Opener
 from airgap.decode import Fields, parse_toml, read_capped
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import ENVELOPE_FILE, blob_path, digest_of

@@ -19,16 +19,15 @@ from packaging.requirements import InvalidRequirement, Requirement
 from airgap.connected.evidence import (
     CONFIG,
     Gathered,
-    Opener,
     files_note,
     read_all,
     read_model,
-    unread_container,
-    unread_model,
+    unread,
 )
 from airgap.connected.hub import Hub
 from airgap.connected.index import login_for, strip_logins
 from airgap.connected.model_directory import walk
+from airgap.connected.opener import Opener
 from airgap.connected.resolver_protocol import Question, ask
 from airgap.connected.simple_index import IndexFile, choose, project_page, read_page
 from airgap.connected.transfer import public_url
@@ -58,9 +57,11 @@ def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathe
             try:
                 models.append(_model(request, stacks, opener))
             except (InputError, SourceError) as error:
-                others.append(unread_model(request.name, error))
+                others.append(unread(request.name, Kind.MODEL, error))
         elif isinstance(request, ContainerRequest):
-            others.append(unread_container(request.name))
+            reason = "the packages inside its layers are not read before they are here"
+            settle = "run: airgap lock and airgap build, then check again"
+            others.append(Unread(request.name, Kind.CONTAINER, reason, settle))
     files = sum(isinstance(request, FileRequest) for request in requests)
     notes = (*([NOT_LOCKED] if stacks else []), *files_note(files))
     return Gathered(Composition(target, stacks, tuple(models), tuple(others)), notes, opener.traffic)
@@ -71,12 +72,12 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
     sources = _Sources.of(request, directory)
     lines = (*request.requirements, *_file_lines(request.requirements_file, directory))
     works: dict[str, Callable[[], Seen]] = {}
-    unread: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for line in lines:
         try:
             wanted = Requirement(line)
         except InvalidRequirement:
-            unread[strip_logins(line)[:120]] = "is no plain requirement (PEP 508), so it was not read"
+            skipped[strip_logins(line)[:120]] = "is no plain requirement (PEP 508), so it was not read"
             continue
         if wanted.marker and not wanted.marker.evaluate(marker_environment(target) | {"extra": ""}):
             continue
@@ -84,11 +85,11 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
             works[wanted.name] = partial(_read, wanted, sources, target, opener)
         else:
             said = strip_logins(str(wanted))
-            unread[wanted.name] = f"{said} names no single release, and nothing has chosen one yet"
+            skipped[wanted.name] = f"{said} names no single release, and nothing has chosen one yet"
     seen, failed = read_all(works)
     requirements = tuple(strip_logins(line) for line in lines)
     return stack_of(
-        request.name, Kind.WHEELS, seen, closed=False, unread=unread | failed, requirements=requirements
+        request.name, Kind.WHEELS, seen, closed=False, unread=skipped | failed, requirements=requirements
     )
 
 

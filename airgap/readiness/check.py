@@ -22,10 +22,12 @@ from airgap.readiness.rules_models import (
 from airgap.readiness.rules_packages import (
     CUDA,
     GPU_CODE,
+    IMPORTS,
     PINS,
     TAGS,
     judge_cuda,
     judge_gpu_code,
+    judge_imports,
     judge_pins,
     judge_tags,
 )
@@ -43,6 +45,7 @@ STACK_RULES: tuple[Callable[[Stack, Target], Iterable[Judgement]], ...] = (
     judge_pins,
     judge_tags,
     judge_cuda,
+    judge_imports,
     judge_gpu_code,
 )
 
@@ -61,8 +64,8 @@ MODEL_RULES: tuple[Callable[[Model, Target], Iterable[Judgement]], ...] = (
 EVIDENCE = Rule("evidence", 1, "what a component is made of could be read")
 
 RULES = (
-    EVIDENCE, PINS, TAGS, CUDA, GPU_CODE, MODEL_TYPE, ARCHITECTURE, METHOD, NVFP4, PROOF, MEMORY, PICKLE,
-    DOWNLOADS, REMOTE_CODE, GATED, KNOWN_BAD,
+    EVIDENCE, PINS, TAGS, CUDA, IMPORTS, GPU_CODE, MODEL_TYPE, ARCHITECTURE, METHOD, NVFP4, PROOF, MEMORY,
+    PICKLE, DOWNLOADS, REMOTE_CODE, GATED, KNOWN_BAD,
 )  # fmt: skip
 """Every rule there is, for the documentation."""
 

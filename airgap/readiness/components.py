@@ -57,6 +57,19 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenImport:
+    """An import in an image's own code that the package beside it does not have.
+
+    `fails` says that loading the file runs it: nothing guards it, and no function defers it.
+    """
+
+    wanted: str
+    reason: str
+    where: Evidence
+    fails: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """Packages that run together: a wheels set, or what an image holds.
 
@@ -76,6 +89,7 @@ class Stack:
     vllm: VllmTables | None = None
     torch_cuda: str | NotUnderstood | None = None
     """The CUDA that torch was built for, '' for a build without; None where there is no torch."""
+    broken: tuple[BrokenImport, ...] = ()
 
     def find(self, name: str) -> Distribution | None:
         return next((package for package in self.packages if package.key == name), None)

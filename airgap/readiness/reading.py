@@ -11,7 +11,7 @@ from airgap.readers.serving_tables import Tabled, VllmTables, read_torch_cuda, r
 from airgap.readers.source import Files
 from airgap.readers.wheel import Metadata, read_wheel
 from airgap.readers.zip import Archive
-from airgap.readiness.components import Distribution, Stack
+from airgap.readiness.components import BrokenImport, Distribution, Stack
 from airgap.tags import WheelName, normalized_name
 
 ENGINES = ("vllm", "transformers", "torch")
@@ -73,6 +73,7 @@ def stack_of(
     closed: bool,
     unread: Mapping[str, str],
     requirements: tuple[str, ...] = (),
+    broken: tuple[BrokenImport, ...] = (),
 ) -> Stack:
     """The packages that run together, and what their engines' tables say."""
     packages = tuple(seen)
@@ -87,6 +88,7 @@ def stack_of(
         tables.get("transformers", Tables()).transformers,
         tables.get("vllm", Tables()).vllm,
         tables.get("torch", Tables()).torch_cuda,
+        broken,
     )
 
 

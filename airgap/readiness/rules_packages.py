@@ -9,12 +9,13 @@ from airgap.model import Kind, Target
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.requires import Pin, allows_python, pins
 from airgap.readiness.components import Distribution, Stack, version_key
-from airgap.readiness.judgement import Judgement, Rule
+from airgap.readiness.judgement import Evidence, Judgement, Rule
 from airgap.tags import WheelName, marker_environment, normalized_name, supported_tags
 
 PINS = Rule("pin", 1, "every declared requirement is met by the package that is there")
 TAGS = Rule("wheel-tag", 1, "the target's pip accepts every wheel")
 CUDA = Rule("cuda-driver", 1, "the driver runs the CUDA that torch was built for")
+IMPORTS = Rule("imports", 1, "an image's own code imports nothing that its vLLM lacks")
 GPU_CODE = Rule("gpu-code", 1, "the wheels hold code for the target's compute capability")
 
 LOCK_FIRST = "run: airgap lock, then check again"
@@ -83,6 +84,9 @@ def _judge_pin(package: Distribution, pin: Pin, stack: Stack) -> Iterator[Judgem
     wanted = f"{pin.name}{pin.specifier}"
     evidence = package.declares(pin.line, f"Requires-Dist: {pin.written}")
     found = stack.find(pin.name)
+    if stack.kind is Kind.CONTAINER:
+        yield from _judge_installed(package, pin, found, stack, evidence)
+        return
     if found is None:
         if stack.closed and pin.name not in stack.unread:
             yield PINS.blocked(
@@ -110,9 +114,27 @@ def _judge_pin(package: Distribution, pin: Pin, stack: Stack) -> Iterator[Judgem
         )
 
 
+def _judge_installed(
+    package: Distribution, pin: Pin, found: Distribution | None, stack: Stack, evidence: Evidence
+) -> Iterator[Judgement]:
+    """In an image nothing is resolved any more: a pin that is not met warns, and proves nothing."""
+    try:
+        met = found is None or pin.allows(found.version)
+    except InputError:
+        met = True
+    if found and not met:
+        yield PINS.clear(
+            stack.name,
+            f"{package.label} declares {pin.name}{pin.specifier}; the image has {found.label}",
+            evidence=[evidence, found.declares(0, f"Version: {found.version}")],
+            remedy="run the image's own tests, or build it with releases that agree",
+            warning=True,
+        )
+
+
 def _judge_python(package: Distribution, stack: Stack, target: Target) -> Iterator[Judgement]:
     written = package.metadata.requires_python
-    if not written:
+    if not written or stack.kind is Kind.CONTAINER:  # an image brings its own Python
         return
     try:
         # The target says no patch release, so any of it may be meant.
@@ -215,6 +237,32 @@ def _judge_driver(stack: Stack, target: Target, cuda: str, torch: Distribution) 
     return CUDA.clear(
         stack.name, f"CUDA {cuda} runs on driver {target.driver} ({floor} or newer)", evidence=evidence
     )
+
+
+def judge_imports(stack: Stack, target: Target) -> Iterator[Judgement]:
+    """The image's own code against the vLLM beside it: the backend that an upgrade of vLLM breaks."""
+    if stack.kind is not Kind.CONTAINER or not (vllm := stack.find("vllm")):
+        return
+    for broken in stack.broken:
+        evidence = [broken.where, vllm.states("", broken.reason)]
+        if broken.fails:
+            yield IMPORTS.blocked(
+                stack.name,
+                f"{broken.wanted} fails: {vllm.label} has it no more ({broken.reason})",
+                gap=f"{broken.reason} in {vllm.label}",
+                things=(broken.where.member, vllm.label),
+                evidence=evidence,
+                remedy="a backend written for this vllm, or the vllm that the backend was written for",
+            )
+        else:
+            yield IMPORTS.clear(
+                stack.name,
+                f"{broken.wanted} would fail where it is reached: {broken.reason}",
+                evidence=evidence,
+                warning=True,
+            )
+    if not stack.broken:
+        yield IMPORTS.clear(stack.name, f"the image's own code imports nothing that {vllm.label} lacks")
 
 
 def judge_gpu_code(stack: Stack, target: Target) -> Iterator[Judgement]:

@@ -1,0 +1,128 @@
+"""What an image holds, as facts: its Python packages after whiteouts, the engines' tables, its serving code.
+
+Only layers that are here are read, in the bundle, the store or a local layout: an image is gigabytes.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import BinaryIO
+
+from airgap.connected.opener import Opener
+from airgap.errors import InputError
+from airgap.model import ContainerArtifact, Kind, Sha256, Target
+from airgap.oci import MAX_MANIFEST, Descriptor, ImageIndex, ImageManifest, parse_image, same_platform
+from airgap.readers.image import Distribution as Installed
+from airgap.readers.image import Inventory, layers_of, read_image
+from airgap.readers.imports import Guard, Import, Missing, Modules, read_imports
+from airgap.readers.python_syntax import MAX_SOURCE, NotUnderstood
+from airgap.readiness.components import BrokenImport, Distribution, Stack
+from airgap.readiness.judgement import Evidence
+from airgap.readiness.reading import Seen, see, stack_of
+
+_ENGINE_FILES = re.compile(
+    r"(?:.*/)?(?:site|dist)-packages/(?:vllm/(?:.*/)?[^/]+\.py|torch/version\.py"
+    r"|transformers/models/auto/(?:configuration_auto|auto_mappings)\.py)"
+)
+_LIBRARY = re.compile(r"(?:.*/)?(?:site-packages|dist-packages|lib(?:64)?/python[23][^/]*)/.*")
+
+
+def read_container(artifact: ContainerArtifact, target: Target, opener: Opener) -> Stack:
+    """The packages of the image for the target's platform.
+
+    Raises InputError where its layers are not here, it has no such platform, or a layer is damaged.
+    """
+    files = {file.sha256: file for file in artifact.files}
+    if any(opener.here(file) is None for file in artifact.files):
+        raise InputError(
+            f"{artifact.name}: the packages inside its layers are not read before they are here",
+            remedy="run: airgap build, then check again",
+        )
+    manifest, digest = _manifest(artifact, target, opener)
+    with ExitStack() as opened:
+
+        def open_layer(descriptor: Descriptor) -> BinaryIO:
+            if descriptor.digest not in files:
+                raise InputError(f"{artifact.name}: the layer {descriptor.digest} is not locked")
+            return opened.enter_context(opener.stream(files[descriptor.digest]))
+
+        inventory = read_image(digest, layers_of(manifest, open_layer), _wanted)
+    return image_stack(artifact.name, artifact.image or artifact.name, inventory)
+
+
+def image_stack(name: str, source: str, inventory: Inventory) -> Stack:
+    """The importable packages as a stack; of a package with copies in two places nothing is certain."""
+    unread = dict.fromkeys(inventory.unread, "a part of the image that was not read")
+    seen: list[Seen] = []
+    for key in dict.fromkeys(d.name for d in inventory.distributions if d.site):
+        copies = inventory.copies(key)
+        if len(copies) > 1:
+            places = " and ".join(f"{copy.version} in /{copy.site}" for copy in copies)
+            unread[key] = f"is ambiguous: {places}"
+        elif copies[0].metadata is None:
+            unread[key] = f"/{copies[0].path} is no METADATA that can be read"
+        else:
+            seen.append(_see(copies[0], source, inventory))
+    broken = _broken_imports(inventory, source) if "vllm" not in unread else ()
+    return stack_of(name, Kind.CONTAINER, seen, closed=True, unread=unread, broken=tuple(broken))
+
+
+def _see(found: Installed, source: str, inventory: Inventory) -> Seen:
+    assert found.metadata, "the caller looked"
+    return see(
+        Distribution(source, found.layer, f"/{found.path}", found.metadata), inventory, f"{found.site}/"
+    )
+
+
+def _manifest(artifact: ContainerArtifact, target: Target, opener: Opener) -> tuple[ImageManifest, Sha256]:
+    """The manifest for the target's platform, and its digest."""
+    files = {file.sha256: file for file in artifact.files}
+
+    def read(digest: Sha256) -> ImageManifest | ImageIndex:
+        source = opener.locked(files[digest], None)
+        data = source.read(0, min(source.size, MAX_MANIFEST + 1))
+        return parse_image(data, artifact.name, media_type=files[digest].media_type)
+
+    found, digest = read(artifact.root), artifact.root
+    if isinstance(found, ImageIndex):
+        named = [d for d in found.manifests if d.platform and same_platform(d.platform, target.platform)]
+        if not named or named[0].digest not in files:
+            raise InputError(
+                f"{artifact.name}: its index has no image for {target.platform} that is locked",
+                remedy="choose the platform in the manifest, and lock again",
+            )
+        found, digest = read(named[0].digest), named[0].digest
+    if not isinstance(found, ImageManifest):
+        raise InputError(f"{artifact.name}: an index inside an index", remedy="name the inner one")
+    return found, digest
+
+
+def _wanted(path: str) -> bool:
+    """The engines' sources, and code that is no library: what serves is among it."""
+    if not path.endswith(".py"):
+        return False
+    return bool(_ENGINE_FILES.fullmatch(path)) or not _LIBRARY.fullmatch(path)
+
+
+def _broken_imports(inventory: Inventory, source: str) -> Iterator[BrokenImport]:
+    """Imports of vLLM's modules in the image's own code that the vLLM beside it does not have."""
+    copies = inventory.copies("vllm")
+    if len(copies) != 1:
+        return
+    modules = Modules(inventory, f"{copies[0].site}/")
+    for path, file in sorted(inventory.files.items()):
+        if _LIBRARY.fullmatch(path) or not file.data or b"vllm" not in file.data[:MAX_SOURCE]:
+            continue
+        found = read_imports(file.data, path, path.rpartition("/")[2].removesuffix(".py"))
+        for wanted in found if not isinstance(found, NotUnderstood) else ():
+            missing = modules.judge(wanted) if _judgeable(wanted) else None
+            if isinstance(missing, Missing):
+                where = Evidence(source, file.layer, f"/{path}", wanted.line, str(wanted))
+                fails = wanted.guard is Guard.NONE and not wanted.deferred
+                yield BrokenImport(str(wanted), missing.reason, where, fails)
+
+
+def _judgeable(wanted: Import) -> bool:
+    """Compiled modules such as `vllm._C` are not among the sources that were read."""
+    parts = wanted.module.split(".")
+    return parts[0] == "vllm" and not any(part.startswith("_") for part in (*parts, wanted.name))

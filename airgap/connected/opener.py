@@ -1,0 +1,115 @@
+"""Opens the bytes that `check` reads: of a bundle or the store, local files, and by ranges the rest."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from requests.auth import AuthBase
+
+from airgap.connected.ranges import RemoteSource, fetch_metadata
+from airgap.connected.source import Context
+from airgap.errors import InputError
+from airgap.layout import blob_path
+from airgap.model import Local, LockedFile, Remote
+from airgap.readers.source import FileSource, Source
+from airgap.readers.zip import Archive
+from airgap.readiness.reading import ENGINES, Seen, read_metadata, read_package
+from airgap.tags import normalized_name
+
+
+class Opener:
+    """Opens files where their bytes are: in the bundle, in the store, locally, else by ranges.
+
+    A context manager; `traffic` counts what was fetched. Without a bundle the store is asked first.
+    """
+
+    def __init__(self, context: Context, bundle: Path | None = None) -> None:
+        self.context = context
+        self._bundle = bundle
+        self._open = ExitStack()
+        self._remote: list[RemoteSource] = []
+        self._metadata = 0
+        self._counting = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    @property
+    def traffic(self) -> int:
+        return self._metadata + sum(source.traffic for source in self._remote)
+
+    def locked(self, file: LockedFile, auth: AuthBase | None) -> Source:
+        """A file of a lock. Raises InputError or SourceError."""
+        path = self.here(file)
+        if path:
+            return self._sized(self.local(path, file.sha256), file)
+        if isinstance(file.origin, Remote):
+            return self.remote(file.origin.url, auth, size=file.size, digest=file.sha256)
+        raise InputError(
+            f"{file.path}: is made while the bundle is built, and is not in the store",
+            remedy="run: airgap build, then check the bundle",
+        )
+
+    def here(self, file: LockedFile) -> Path | None:
+        """Where the bytes of a locked file lie on this host, None where nobody has fetched them."""
+        if self._bundle:
+            return self._bundle / blob_path(file.sha256)
+        if self.context.store.holds(file.sha256, file.size):
+            return self.context.store.path(file.sha256)
+        match file.origin:
+            case Local(path=path, member=""):
+                return self.context.directory / path
+        return None
+
+    def local(self, path: Path, digest: str) -> FileSource:
+        return self._open.enter_context(FileSource(path, digest=digest))
+
+    def stream(self, file: LockedFile) -> BinaryIO:
+        """A file that is `here`, from its start; the caller closes it. Raises InputError."""
+        path = self.here(file)
+        assert path, "the caller looked"
+        try:
+            # A FIFO without a writer would block for ever.
+            found = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        return os.fdopen(found, "rb")
+
+    def remote(
+        self, url: str, auth: AuthBase | None, *, size: int | None = None, digest: str = ""
+    ) -> RemoteSource:
+        source = RemoteSource(url, self.context.transfer, auth, size=size, digest=digest)
+        with self._counting:
+            self._remote.append(source)
+        return source
+
+    def package(self, name: str, file: str, source: Source, url: str, auth: AuthBase | None) -> Seen:
+        """A wheel's METADATA, apart where its index offers that (PEP 658), and an engine's tables."""
+        if isinstance(source, RemoteSource) and normalized_name(name) not in ENGINES:
+            metadata = fetch_metadata(url, self.context.transfer, auth)
+            if metadata is not None:
+                with self._counting:
+                    self._metadata += len(metadata)
+                return read_metadata(metadata, file, source.digest)
+        return read_package(Archive(source, file), file)
+
+    def count(self, traffic: int) -> None:
+        """Traffic of requests that no source made."""
+        with self._counting:
+            self._metadata += traffic
+
+    def _sized(self, source: FileSource, file: LockedFile) -> FileSource:
+        if source.size != file.size:
+            raise InputError(
+                f"{file.path}: expected {file.size} bytes, as locked; found {source.size}",
+                remedy="run: airgap lock, or for a bundle: airgap verify",
+            )
+        return source
