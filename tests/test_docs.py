@@ -346,7 +346,7 @@ def test_every_finding_is_explained() -> None:
     emitted = set(
         re.findall(r'"((?:integrity|layout|sequence|wheels|model|container|file)-[a-z]+(?:-[a-z]+)*)"', code)
     )
-    explained = "".join((DOCS / f"{name}.md").read_text() for name in ("operate", "stage"))
+    explained = "".join((DOCS / f"{name}.md").read_text() for name in ("operate", "stage", "check"))
     assert emitted
     media_types = {"wheel-from-sdist", "image-manifest"}
     assert {one for one in emitted - media_types if f"`{one}`" not in explained} == set()
