@@ -320,30 +320,31 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _file(self, file: File, path: str, headers: Mapping[str, str]) -> None:
-        start, status = 0, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start, end, status = 0, file.size, 200
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked and self.headers.get("If-Range", file.etag) == file.etag:
             start, status = int(asked[1]), 206
+            end = min(end, int(asked[2]) + 1) if asked[2] else end
             if start >= file.size:
                 return self._answer(416, b"", {"Content-Range": f"bytes */{file.size}"})
         self.send_response(status)
         for name, value in {**headers, "ETag": file.etag, "Accept-Ranges": "bytes"}.items():
             self.send_header(name, value)
         if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{file.size - 1}/{file.size}")
-        self.send_header("Content-Length", str(file.size - start))
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{file.size}")
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
         if self.command == "GET":
-            self._body(file, path, start)
+            self._body(file, path, start, end)
 
-    def _body(self, file: File, path: str, start: int) -> None:
+    def _body(self, file: File, path: str, start: int, end: int) -> None:
         fault = self.server.hub.fault(path, "drop", "corrupt")
         if not fault and isinstance(file.content, Path) and not self.server.hub.bytes_per_second:
             with open(file.content, "rb") as stream:
                 self.wfile.flush()
-                self.connection.sendfile(stream, start)
+                self.connection.sendfile(stream, start, (end - start) or None)
             return
-        end = min(file.size, start + fault.at) if fault and fault.kind == "drop" else file.size
+        end = min(end, start + fault.at) if fault and fault.kind == "drop" else end
         while start < end:
             chunk = bytearray(file.read(start, min(CHUNK, end - start)))
             if fault and fault.kind == "corrupt" and start <= fault.at < start + len(chunk):
