@@ -78,7 +78,7 @@ class Checkpoint:
 def read_checkpoints(sizes: Mapping[str, int], read: ReadRange) -> tuple[Checkpoint, ...]:
     """Every checkpoint among a model's files (path -> bytes), the top directory first.
 
-    What is wrong with a file becomes `Damage`. Raises whatever `read` raises.
+    What is wrong with a file becomes `Damage`, an InputError of `read` among it; its other errors pass.
     """
     directories: dict[str, list[str]] = {}
     for path in sorted(sizes):
@@ -135,8 +135,8 @@ class _Reader:
 
     def _header(self, path: str) -> Header | None:
         size = self._sizes[path]
-        data = self._read(path, 0, min(size, FIRST_READ))
         try:
+            data = self._read(path, 0, min(size, FIRST_READ))
             end = header_end(data, size, path)
             if end > len(data):
                 data += self._read(path, len(data), end - len(data))
