@@ -125,7 +125,7 @@ def _read(wanted: Requirement, sources: _Sources, target: Target, opener: Opener
     local = _local(found.url)
     if local:
         digest = found.sha256 or _sha256(local)
-        return read_package(Archive(opener.local(local, digest), found.file), found.file)
+        return read_package(Archive(opener.local(local, digest), found.file), found.file, whole=True)
     auth = login_for(found.url, sources.logins())
     source = opener.remote(found.url, auth, size=found.size, digest=found.sha256)
     return opener.package(wanted.name, found.file, source, found.url, auth)

@@ -99,7 +99,7 @@ class Opener:
                 with self._counting:
                     self._metadata += len(metadata)
                 return read_metadata(metadata, file, source.digest)
-        return read_package(Archive(source, file), file)
+        return read_package(Archive(source, file), file, whole=isinstance(source, FileSource))
 
     def count(self, traffic: int) -> None:
         """Traffic of requests that no source made."""

@@ -7,6 +7,7 @@ from airgap.model import Kind, Target
 from airgap.readiness.components import Composition, Model, Stack, Unread, names_of
 from airgap.readiness.judgement import Judged, Judgement, Report, Rule, SmokeRecord
 from airgap.readiness.known_bad import KNOWN_BAD, judge_known_bad
+from airgap.readiness.rules_gpu import GPU_CODE, judge_gpu_code
 from airgap.readiness.rules_models import (
     ARCHITECTURE,
     METHOD,
@@ -21,12 +22,10 @@ from airgap.readiness.rules_models import (
 )
 from airgap.readiness.rules_packages import (
     CUDA,
-    GPU_CODE,
     IMPORTS,
     PINS,
     TAGS,
     judge_cuda,
-    judge_gpu_code,
     judge_imports,
     judge_pins,
     judge_tags,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from airgap.model import Kind, Target
 from airgap.readers.checkpoint import Checkpoint
+from airgap.readers.fatbin import Architecture
 from airgap.readers.model_config import ModelConfig
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.python_tables import Entry
@@ -57,6 +58,15 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuCode:
+    """An extension module: the GPU code in it, and the libraries that it links (DT_NEEDED)."""
+
+    member: str
+    architectures: frozenset[Architecture]
+    needed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenImport:
     """An import in an image's own code that the package beside it does not have.
 
@@ -90,6 +100,8 @@ class Stack:
     torch_cuda: str | NotUnderstood | None = None
     """The CUDA that torch was built for, '' for a build without; None where there is no torch."""
     broken: tuple[BrokenImport, ...] = ()
+    gpu_code: tuple[GpuCode, ...] | NotUnderstood | None = None
+    """Of vLLM; None where nobody read it."""
 
     def find(self, name: str) -> Distribution | None:
         return next((package for package in self.packages if package.key == name), None)

@@ -1,7 +1,7 @@
 """From trees of files to the facts of a stack: METADATA of every package, source tables of the engines."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from airgap.errors import InputError
@@ -11,7 +11,8 @@ from airgap.readers.serving_tables import Tabled, VllmTables, read_torch_cuda, r
 from airgap.readers.source import Files
 from airgap.readers.wheel import Metadata, read_wheel
 from airgap.readers.zip import Archive
-from airgap.readiness.components import BrokenImport, Distribution, Stack
+from airgap.readiness.components import BrokenImport, Distribution, GpuCode, Stack
+from airgap.readiness.rules_gpu import read_gpu_code
 from airgap.tags import WheelName, normalized_name
 
 ENGINES = ("vllm", "transformers", "torch")
@@ -24,6 +25,7 @@ class Tables(NamedTuple):
     transformers: Tabled | None = None
     vllm: VllmTables | None = None
     torch_cuda: str | NotUnderstood | None = None
+    gpu_code: tuple[GpuCode, ...] | NotUnderstood | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,20 @@ class Seen:
     tables: Tables
 
 
-def read_package(archive: Archive, file: str) -> Seen:
+def read_package(archive: Archive, file: str, *, whole: bool = False) -> Seen:
     """A wheel's METADATA and, for an engine, its tables. `file` is the name it travels under.
 
+    `whole` says that all of it is at hand, so that vLLM's GPU code is read, too.
     Raises InputError when it is no wheel of that project and version, and what its source raises.
     """
     wheel = read_wheel(archive, file)
-    return see(Distribution(file, archive.digest, wheel.metadata_member, wheel.metadata), archive)
+    seen = see(Distribution(file, archive.digest, wheel.metadata_member, wheel.metadata), archive)
+    if not whole or seen.tables.vllm is None:
+        return seen
+    try:
+        return replace(seen, tables=seen.tables._replace(gpu_code=read_gpu_code(archive)))
+    except InputError as error:
+        return replace(seen, tables=seen.tables._replace(gpu_code=NotUnderstood(file, 0, error.message)))
 
 
 def read_metadata(data: bytes, file: str, digest: str) -> Seen:
@@ -89,6 +98,7 @@ def stack_of(
         tables.get("vllm", Tables()).vllm,
         tables.get("torch", Tables()).torch_cuda,
         broken,
+        tables.get("vllm", Tables()).gpu_code,
     )
 
 

@@ -16,7 +16,6 @@ PINS = Rule("pin", 1, "every declared requirement is met by the package that is 
 TAGS = Rule("wheel-tag", 1, "the target's pip accepts every wheel")
 CUDA = Rule("cuda-driver", 1, "the driver runs the CUDA that torch was built for")
 IMPORTS = Rule("imports", 1, "an image's own code imports nothing that its vLLM lacks")
-GPU_CODE = Rule("gpu-code", 1, "the wheels hold code for the target's compute capability")
 
 LOCK_FIRST = "run: airgap lock, then check again"
 
@@ -263,17 +262,6 @@ def judge_imports(stack: Stack, target: Target) -> Iterator[Judgement]:
             )
     if not stack.broken:
         yield IMPORTS.clear(stack.name, f"the image's own code imports nothing that {vllm.label} lacks")
-
-
-def judge_gpu_code(stack: Stack, target: Target) -> Iterator[Judgement]:
-    """Which GPU code the wheels hold lies in hundreds of megabytes that `check` does not read yet."""
-    vllm = stack.find("vllm")
-    if target.gpu and vllm:
-        yield GPU_CODE.unknown(
-            stack.name,
-            f"the GPU code in {vllm.file} was not read; the target needs {target.gpu.compute_capability}",
-            settle=f"load it on a {target.gpu.name}, or run cuobjdump on its extension modules",
-        )
 
 
 def _some(tags: tuple[str, ...]) -> str:
