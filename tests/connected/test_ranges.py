@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airgap.connected.ranges import BLOCK, MAX_WHOLE, TAIL, RemoteSource, fetch_metadata
+from airgap.connected.ranges import BLOCK, CACHE, MAX_REQUEST, MAX_WHOLE, TAIL, RemoteSource, fetch_metadata
 from airgap.connected.transfer import HttpRefusal, Transfer
 from airgap.errors import InputError, IntegrityError, SourceError
 from airgap.model import Sha256
@@ -65,6 +65,15 @@ def test_blocks_are_fetched_once_and_side_by_side_in_one_request(
     assert (source.requests, source.traffic) == (2, 10 * BLOCK)
     sent = sum(seen.sent for seen in server.requests("/file")[-2:])
     assert sent == source.traffic
+
+
+def test_no_request_is_larger_than_what_memory_is_meant_for(server: FaultServer, transfer: Transfer) -> None:
+    body = bytes(CACHE + 3 * MAX_REQUEST)
+    server.serve("/huge", body)
+    source = RemoteSource(server.url("/huge"), transfer, size=len(body))
+    assert source.read(0, len(body)) == body
+    assert max(seen.sent for seen in server.requests("/huge")) == MAX_REQUEST
+    assert sum(map(len, source._blocks.values())) <= CACHE
 
 
 def test_outside_is_refused_without_a_request(server: FaultServer, transfer: Transfer) -> None:

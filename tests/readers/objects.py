@@ -49,11 +49,10 @@ def needed_versions(libraries: Sequence[tuple[int, Sequence[int]]], order: str =
     return bytes(out)
 
 
-def gpu_code(*entries: tuple[int, int, int], header: int = 64) -> bytes:
-    """One fat binary; an entry is its kind (1 PTX, 2 cubin), architecture and flags."""
+def gpu_code(*entries: tuple[int, int, int], header: int = 64, code: bytes = b"\xed\xba" * 4) -> bytes:
+    """One fat binary; an entry is its kind (1 PTX, 2 cubin), architecture and flags, and has this code."""
     body = b""
-    for number, (kind, architecture, flags) in enumerate(entries):
-        code = b"\xed\xba" * 4 * (number + 1)
+    for kind, architecture, flags in entries:
         entry = bytearray(header)
         struct.pack_into("<2HIQ", entry, 0, kind, 0x101, header, len(code))
         struct.pack_into("<I", entry, 28, architecture)

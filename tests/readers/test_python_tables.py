@@ -140,6 +140,12 @@ def test_a_comprehension_over_a_known_table_brings_keys_perhaps() -> None:
     assert whole.certain  # X has it, whatever the comprehension does
 
 
+def test_a_key_that_perhaps_has_another_value_has_none_that_is_known() -> None:
+    found = table("X = {'a': 'A'}\nT = {'a': 'B', 'c': 'C', **{k: v for k, v in X.items() if x}}")
+    assert found.get("a") == Entry("a", None, "m.py", 4)
+    assert found.get("c") == Entry("c", "C", "m.py", 4)
+
+
 def test_a_missing_name_is_not_an_empty_table() -> None:
     found = module("x = 1").table("T")
     assert isinstance(found, NotUnderstood)
@@ -170,6 +176,11 @@ HOSTILE = {
         "more work",
     ),
     "growing": (b"T = {}\n" + b"".join(b"T['k%d'] = 'v'\n" % n for n in range(6000)), "more work"),
+    "shrinking": (
+        b"T = {" + b"".join(b"'k%d': ''," % n for n in range(3000)) + b"}\n"
+        b"" + b"".join(b"del T['k%d']\n" % n for n in range(3000)),
+        "more work",
+    ),
     "functions that call each other": (
         b"T = {}\n" + b"".join(b"def f%d():\n  f%d(); g%d()\n" % (n, n + 1, n) for n in range(5500)),
         "more work",

@@ -314,3 +314,23 @@ def test_a_member_that_unpacks_to_more_than_it_says_stops_there() -> None:
         for chunk in opened(bytes(data)).open("a.so"):
             seen += len(chunk)
     assert seen <= 11 * MIB
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "behind", "cut off", "garbage"])
+def test_packed_bytes_are_one_stream_and_no_more(wrong: str) -> None:
+    content = b"content " * 100
+    packed = zlib.compress(content, wbits=-15)
+    packed = {"behind": packed + b"more", "cut off": packed[:-3], "garbage": b"\xff" + packed}.get(
+        wrong, packed
+    )
+    data = bytearray(made({"a.py": packed}, zipfile.ZIP_STORED))
+    central = data.index(CENTRAL)
+    for method, crc, size in ((8, 14, 22), (central + 10, central + 16, central + 24)):
+        data[method : method + 2] = b"\x08\0"
+        data[crc : crc + 4] = struct.pack("<L", zlib.crc32(content))
+        data[size : size + 4] = struct.pack("<L", len(content))
+    if wrong == "nothing":
+        assert read_all(bytes(data)) == {"a.py": content}
+    else:
+        with pytest.raises(InputError, match=r"behind its packed|too early|cannot be unpacked"):
+            read_all(bytes(data))
