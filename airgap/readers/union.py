@@ -113,9 +113,9 @@ class Union:
                 parent = self._parent(parts[:-1])
                 name = parts[-1]
                 if name == OPAQUE:
-                    self._hide(parent, below=True)
+                    self._hide(parent)
                 elif name.startswith(WHITEOUT):
-                    self._hide([*parent, name.removeprefix(WHITEOUT)], below=False)
+                    self._hide([*parent, name.removeprefix(WHITEOUT)])
                 else:
                     self._put([*parent, name], entry, _Incoming(tar, layer.digest, donors, lacking))
         return lacking
@@ -182,11 +182,11 @@ class Union:
         for _, gone in _walk(node, "") if node else ():
             self._forget(gone)
 
-    def _hide(self, parts: list[str], *, below: bool) -> None:
-        """Remove what layers below this one have put at (or only `below`) a name."""
+    def _hide(self, parts: list[str]) -> None:
+        """Remove what layers below this one have put at a name and below it."""
         top = _find(self._root, parts)
         for _, node in list(_walk(top, "")) if top else ():
-            if node.layer < self._layer and not (below and node is top):
+            if node.layer < self._layer:
                 self._forget(node)
 
     def _parent(self, parts: list[str]) -> list[str]:

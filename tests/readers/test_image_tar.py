@@ -75,6 +75,15 @@ def test_an_archive_that_ends_early_is_refused(cut: int) -> None:
         list(ours(data[:cut]))
 
 
+def test_bytes_that_are_no_tar_are_refused() -> None:
+    with pytest.raises(InputError, match="expected a tar header, found other bytes"):
+        list(ours(bytes(100) + b"1" * 412))
+    data = bytearray(tar([("a", b"")]))
+    data[0] ^= 1
+    with pytest.raises(InputError, match="expected a tar header"):
+        list(ours(bytes(data)))
+
+
 def test_an_extended_header_beyond_any_path_is_refused_unread() -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, MAX_EXTENDED + 1

@@ -132,6 +132,18 @@ def test_two_declarations_that_disagree_are_refuted() -> None:
     )
 
 
+def test_one_declaration_of_a_mixture_and_one_of_nvfp4_disagree() -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["quantization"]["quantized_layers"] = {
+            Q: {"quant_algo": "NVFP4"},
+            "x": {"quant_algo": "FP8"},
+        }
+
+    assert "is declared twice, differently" in refuted(
+        with_config(load("modelopt"), change, "hf_quant_config.json")
+    )
+
+
 @pytest.mark.parametrize(
     ("tensors", "label"), [("modelopt", "compressed-tensors"), ("compressed-tensors", "modelopt")]
 )
