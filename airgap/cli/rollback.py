@@ -58,7 +58,8 @@ def _show(done: Rollback, *, dry_run: bool) -> None:
     )
     for sign, bundles in (("-", done.removed), ("+", done.added)):
         for bundle in bundles:
-            click.echo(f"  {sign} {bundle}")
+            without = f", without {', '.join(bundle.left_out)}" if bundle.left_out else ""
+            click.echo(f"  {sign} {bundle}{without}")
     if dry_run:
         click.echo("  nothing was written")
 

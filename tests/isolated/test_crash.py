@@ -26,6 +26,9 @@ import pytest
 from airgap.cli import run
 from tests import bundles
 from tests.isolated.sites import problems, snapshot
+from tests.services import need
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = (
     "write",
@@ -142,7 +145,7 @@ def test_killed_before_a_step_the_site_is_whole_and_a_rerun_converges(scene: Sce
     assert count > 50
     states = set()
     # The last steps hold the rename of the generation, the memory, the switch and the receipt.
-    for step in sorted({*sample(count, 30), *range(count - 24, count + 1)}):
+    for step in sorted({*sample(count, 14), *range(count - 16, count + 1)}):
         scene.start()
         child = os.fork()
         if child == 0:
@@ -162,7 +165,7 @@ def test_a_full_disk_at_a_step_is_an_error_and_a_rerun_converges(scene: Scene) -
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for step in sample(count, 40):
+    for step in sample(count, 20):
         scene.start()
         with before_step(step, full):
             code = install(scene.new, scene.site)
@@ -201,3 +204,23 @@ def test_killed_during_a_first_install_the_site_is_empty_or_whole(scene: Scene) 
         assert install(scene.new, scene.site) == 0
         assert snapshot(scene.site) == scene.after
         assert problems(scene.site) == []
+
+
+def crash(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "crash"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_sample_of_all_system_calls_of_all_verbs_leaves_no_violation() -> None:
+    """`scripts/crash` tries every one, and power cuts."""
+    need("strace")
+    done = crash("calls", "--sample", "2")
+    assert done.returncode == 0, done.stdout
+    assert "kills and errors: 10 points, 0 violations" in done.stdout
+
+
+def test_what_cannot_be_tried_is_said_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    done = crash("calls")
+    assert (done.returncode, done.stdout) == (9, "NOT TRIED kills and errors: strace is not installed\n")
+    assert crash("calls", "--allow-missing").returncode == 0
