@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airgap.readiness.nvfp4 import Quantization, Verdict, assess, prove_nvfp4
 from airgap.readiness.packing import Form
@@ -332,3 +334,38 @@ def test_a_pipeline_is_nvfp4_by_the_part_that_is() -> None:
     assert prove_nvfp4(read(files)).verdict is Verdict.PROVEN
     files |= {f"vae/{name}": data for name, data in load("compressed-tensors-fp8").items()}
     assert "is FP8" in refuted(files)
+
+
+_ENDINGS = (
+    *("", ".weight", ".weight_packed", ".weight_scale", ".weight_scale_2", ".weight_global_scale", "_blocks"),
+    *("_scales", "_weight_scale", "_weight_scale_2", ".input_scale", ".qweight", ".weight.absmax"),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a.0", "a.1", "lm_head"]),
+            st.sampled_from(_ENDINGS),
+            st.sampled_from(["U8", "F8_E4M3", "F8_E8M0", "F32", "BF16", "I32", "I8", "F4"]),
+            st.lists(st.sampled_from([0, 1, 2, 16, 32]), max_size=4),
+        ),
+        unique_by=lambda drawn: drawn[:2],
+        max_size=10,
+    ),
+    st.sampled_from(["modelopt", "compressed-tensors", "modelopt-per-layer", "bf16"]),
+)
+def test_any_tensors_are_judged_and_never_proven_without_a_packed_weight(
+    drawn: list[tuple[str, str, str, list[int]]], case: str
+) -> None:
+    tensors = {
+        f"{stem}{ending}": zeros(dtype, *shape, *([2] if dtype == "F4" else []))
+        for stem, ending, dtype, shape in drawn
+    }
+    files = load(case) | {"model.safetensors": pack(tensors)}
+    found = assessed(files) if tensors else None
+    if prove_nvfp4(read(files)).verdict is Verdict.PROVEN:
+        assert found and found.quantized_parameters and found.format == "NVFP4"
+        assert any(t.dtype == "U8" for t in tensors.values())
+        assert any(t.dtype == "F8_E4M3" for t in tensors.values())
+        assert any(t.dtype == "F32" for t in tensors.values())
