@@ -74,7 +74,20 @@ def isolated_side() -> list[str]:
     known = set(modules())
     starts = {m for m in known if room(m) in ("isolated", "trust", "verify", "media", "pinned")}
     starts |= {
-        f"airgap.cli.{verb}" for verb in ("__init__", "verify", "install", "export", "load", "push", "probe")
+        f"airgap.cli.{verb}"
+        for verb in (
+            "__init__",
+            "verify",
+            "install",
+            "status",
+            "rollback",
+            "uninstall",
+            "gc",
+            "export",
+            "load",
+            "push",
+            "probe",
+        )
     }
     pending, found = list(starts), set(starts)
     while pending:
