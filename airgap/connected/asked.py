@@ -7,13 +7,14 @@ exactly what was asked for are the evidence of why.
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 
 from airgap.connected.evidence import (
@@ -35,11 +36,12 @@ from airgap.decode import read_capped
 from airgap.errors import InputError, SourceError
 from airgap.manifest import ContainerRequest, FileRequest, Manifest, ModelRequest, WheelsRequest
 from airgap.model import Kind, Target
-from airgap.readers.source import Source
+from airgap.readers.source import FileSource, Source
 from airgap.readers.zip import Archive
 from airgap.readiness.components import Composition, Model, Stack, Unread
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, read_package, stack_of
+from airgap.store import CHUNK
 from airgap.tags import WheelName, marker_environment, supported_tags
 
 MAX_REQUIREMENTS = 8 * 1024 * 1024
@@ -79,7 +81,7 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
         except InvalidRequirement:
             skipped[strip_logins(line)[:120]] = "is no plain requirement (PEP 508), so it was not read"
             continue
-        if wanted.marker and not wanted.marker.evaluate(marker_environment(target) | {"extra": ""}):
+        if not _applies(wanted, target):
             continue
         if wanted.url or any(s.operator == "==" and "*" not in s.version for s in wanted.specifier):
             works[wanted.name] = partial(_read, wanted, sources, target, opener)
@@ -93,12 +95,22 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
     )
 
 
+def _applies(wanted: Requirement, target: Target) -> bool:
+    """By its marker. Raises InputError for a comparison that PEP 508 leaves undefined."""
+    try:
+        return wanted.marker is None or wanted.marker.evaluate(marker_environment(target) | {"extra": ""})
+    except (UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise InputError(
+            f"{strip_logins(str(wanted))}: {error}", remedy="correct the marker (PEP 508)"
+        ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sources:
     """Where a set's wheels may come from: indexes as written, logins included; pages; local directories."""
 
-    indexes: tuple[str, ...]
-    pages: tuple[str, ...]
+    indexes: tuple[str, ...] = field(repr=False)
+    pages: tuple[str, ...] = field(repr=False)
     directories: tuple[Path, ...]
 
     @classmethod
@@ -163,7 +175,7 @@ def _listed(directory: Path) -> Iterator[IndexFile]:
             name = WheelName.parse(path.name)
         except InputError:
             continue
-        yield IndexFile(name, path.name, path.absolute().as_uri(), "", path.stat().st_size)
+        yield IndexFile(name, path.name, path.absolute().as_uri(), "", None)
 
 
 def _local(url: str) -> Path | None:
@@ -172,8 +184,12 @@ def _local(url: str) -> Path | None:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Of a regular file. Raises InputError."""
+    hasher = hashlib.sha256()
+    with FileSource(path) as source:
+        for start in range(0, source.size, CHUNK):
+            hasher.update(source.read(start, min(CHUNK, source.size - start)))
+    return hasher.hexdigest()
 
 
 def _file_lines(name: str, directory: Path) -> tuple[str, ...]:

@@ -69,21 +69,33 @@ def parse_json_page(data: bytes, url: str, what: str) -> Iterator[IndexFile]:
     for entry in fields.tables("files"):
         hashes = entry.table("hashes").text("sha256", default="") if entry.has("hashes") else ""
         size = entry.integer("size") if isinstance(entry.raw("size"), int) else None
-        yield from _wheel(entry.text("filename"), urljoin(url, entry.text("url")), hashes, size)
+        yield from _wheel(entry.text("filename"), _joined(url, entry.text("url")), hashes, size)
     fields.raise_if_bad(what)
 
 
 def parse_html_page(data: bytes, url: str, what: str) -> Iterator[IndexFile]:
     """PEP 503: anchors, with `#sha256=` where the index knows it."""
     parser = _Anchors()
-    parser.feed(data.decode("utf-8", "replace"))
-    parser.close()
-    base = urljoin(url, parser.base)
+    try:
+        parser.feed(data.decode("utf-8", "replace"))
+        parser.close()
+    except AssertionError:  # html.parser on `<![`
+        raise InputError(f"{what}: expected HTML, found a marked section that is none") from None
     for href in parser.hrefs:
-        address, fragment = urldefrag(urljoin(base, href))
+        address, fragment = urldefrag(_joined(_joined(url, parser.base), href))
         file = unquote(PurePosixPath(urlsplit(address).path).name)
         digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
         yield from _wheel(file, address, digest, None)
+
+
+def _joined(base: str, reference: str) -> str:
+    """RFC 3986 §5.2; '' for a reference that is no URL, as `http://[`."""
+    try:
+        joined = urljoin(base, reference)
+        urlsplit(joined)
+    except ValueError:
+        return ""
+    return joined
 
 
 def choose(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -46,7 +47,11 @@ def pins(metadata: Metadata, environment: Mapping[str, str], extras: Iterable[st
                 f" found {written[:120]!r}"
             ) from None
         marker = requirement.marker
-        if marker is None or any(marker.evaluate(values) for values in wanted):
+        try:
+            applies = marker is None or any(marker.evaluate(values) for values in wanted)
+        except (UndefinedComparison, UndefinedEnvironmentName) as error:
+            raise InputError(f"{metadata.name} {metadata.version}: {written[:120]!r}: {error}") from None
+        if applies:
             found.append(
                 Pin(
                     normalized_name(requirement.name),

@@ -111,3 +111,8 @@ def test_cuda_against_the_driver(cuda: object, driver: str, expected: Verdict) -
 def test_without_a_gpu_cuda_is_no_question() -> None:
     target = Target("3.12", TARGET.platform, "2.35")
     assert not list(judge_cuda(stack(package("torch", "2"), torch_cuda="12.8"), target))
+
+
+def test_a_marker_that_cannot_be_compared_is_unknown() -> None:
+    found = pins(package("one", "1", 'two; sys_platform ~= "linux"'))
+    assert verdicts(found) == [UNKNOWN]

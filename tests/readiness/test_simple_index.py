@@ -1,0 +1,76 @@
+"""Index pages: both forms say the same, hostile ones are refused or read, and the best wheel is chosen."""
+
+import contextlib
+import hashlib
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from packaging.specifiers import SpecifierSet
+
+from airgap.connected.simple_index import IndexFile, choose, parse_html_page, parse_json_page
+from airgap.errors import InputError
+from airgap.model import Platform, Target
+from airgap.tags import WheelName, supported_tags
+
+URL = "https://index.example/simple/one/"
+TAGS = supported_tags(Target("3.12", Platform("linux", "amd64"), "2.35"))
+DIGEST = hashlib.sha256(b"").hexdigest()
+
+versions = st.from_regex(r"[1-9]{1,2}\.[0-9](rc1|\.post2)?", fullmatch=True)
+tags = st.sampled_from(["py3-none-any", "cp312-cp312-manylinux_2_28_x86_64", "cp38-abi3-win_amd64"])
+names = st.builds(lambda v, t: f"one-{v}-{t}.whl", versions, tags)
+
+
+@given(st.lists(names, unique=True, max_size=6))
+def test_html_and_json_say_the_same(files: list[str]) -> None:
+    anchors = "".join(f'<a href="../../files/{f}#sha256={DIGEST}">{f}</a>' for f in [*files, "one-1.tar.gz"])
+    entries = [{"filename": f, "url": f"../../files/{f}", "hashes": {"sha256": DIGEST}} for f in files]
+    html = list(parse_html_page(anchors.encode(), URL, "page"))
+    assert html == list(parse_json_page(json.dumps({"files": entries}).encode(), URL, "page"))
+    assert [file.url for file in html] == [f"https://index.example/files/{f}" for f in files]
+
+
+@given(st.text(st.sampled_from("<>![]-aA= \"'/:hrefbs#?\\"), max_size=80))
+def test_a_hostile_page_is_read_or_refused(text: str) -> None:
+    for parse in (parse_html_page, parse_json_page):
+        with contextlib.suppress(InputError):
+            assert isinstance(list(parse(text.encode(), URL, "page")), list)
+
+
+@pytest.mark.parametrize(
+    "page", [b"<![x[ ", b'<base href="http://["><a href="one-1-py3-none-any.whl">', b'<a href="//[one">']
+)
+def test_pages_that_break_parsers(page: bytes) -> None:
+    try:
+        assert all(
+            file.url.startswith("https://index.example/") for file in parse_html_page(page, URL, "page")
+        )
+    except InputError as error:
+        assert "marked section" in error.message
+
+
+def on_page(*files: str) -> tuple[IndexFile, ...]:
+    return tuple(IndexFile(WheelName.parse(f), f, URL + f, "", None) for f in files)
+
+
+@pytest.mark.parametrize(
+    ("files", "specifier", "expected"),
+    [
+        (["one-1.0-py3-none-any.whl", "one-1.1-py3-none-any.whl"], "==1.0", "one-1.0-py3-none-any.whl"),
+        (
+            ["one-1.0-py3-none-any.whl", "one-1.0-cp312-cp312-manylinux_2_28_x86_64.whl"],
+            "==1.0",
+            "one-1.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+        ),
+        (["one-1.0-py3-none-any.whl", "one-1.0-2-py3-none-any.whl"], "==1.0", "one-1.0-2-py3-none-any.whl"),
+        (["one-1.0-cp38-abi3-win_amd64.whl"], "==1.0", "one-1.0-cp38-abi3-win_amd64.whl"),
+        (["one-1.0+cu128-py3-none-any.whl"], "==1.0", "one-1.0+cu128-py3-none-any.whl"),
+        (["one-2.0-py3-none-any.whl"], "==1.0", None),
+        (["two-1.0-py3-none-any.whl"], "==1.0", None),
+    ],
+)
+def test_the_wheel_that_pip_would_take(files: list[str], specifier: str, expected: str | None) -> None:
+    found = choose(on_page(*files), "one", SpecifierSet(specifier), TAGS)
+    assert (found.file if found else None) == expected
