@@ -12,10 +12,10 @@ from airgap.errors import InputError
 from airgap.readers.source import Source
 
 MAX_SECTIONS = 4096
-MAX_TABLE = 64 * 1024 * 1024
+MAX_TABLE = 32 * 1024 * 1024
 """Bytes of one string, dynamic or version table; those of the largest wheels are below 10 MiB."""
 
-MAX_NAMES = 100_000
+MAX_NAMES = 10_000
 
 _DYNAMIC, _STRINGS, _NEEDED_VERSIONS = 6, 3, 0x6FFFFFFE
 _NOBITS = 8
@@ -146,9 +146,11 @@ def _read_dynamic(
         for tag, value in layout.dynamic.iter_unpack(
             data[: len(data) // layout.dynamic.size * layout.dynamic.size]
         ):
-            if tag == 0 or sum(map(len, found.values())) > MAX_NAMES:
+            if tag == 0:
                 break
             if tag in (_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH):
+                if sum(map(len, found.values())) > MAX_NAMES:
+                    raise InputError(f"{what}: more than {MAX_NAMES} libraries and paths")
                 found.setdefault(tag, []).append(_text(strings, value, what))
     paths = [*found.get(_DT_RPATH, ()), *found.get(_DT_RUNPATH, ())]
     return tuple(found.get(_DT_NEEDED, ())), "".join(found.get(_DT_SONAME, ())[:1]), tuple(paths)
@@ -175,10 +177,12 @@ def _needed_versions(data: bytes, order: str, what: str) -> Iterator[tuple[int, 
         place = at + first
         for _ in range(count):
             _, _, _, name, step = _unpack(f"{order}I2H2I", data, place, what)
+            left -= 1
+            if left < 0:
+                raise InputError(f"{what}: more than {MAX_NAMES} symbol versions")
             yield library, name
             place += step
-            left -= 1
-        if not following or left < 0:
+        if not following:
             return
         at += following
 

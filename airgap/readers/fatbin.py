@@ -17,6 +17,7 @@ from airgap.readers.source import Source
 
 SECTIONS = (".nv_fatbin", "__nv_relfatbin")
 MAX_ENTRIES = 1_000_000
+MAX_ARCHITECTURES = 1000
 
 _MAGIC = 0xBA55ED50
 _HEADER = struct.Struct("<I2HQ")
@@ -55,12 +56,14 @@ def read_architectures(source: Source, elf: Elf, what: str) -> Counter[Architect
     Reads 64 bytes of each entry and steps over its code. Raises InputError for a malformed container.
     """
     found: Counter[Architecture] = Counter()
+    number = 0
     for section in elf.sections:
         if section.name in SECTIONS:
             for entry in _entries(source, section.offset, section.offset + section.size, what):
                 found[entry] += 1
-                if found.total() > MAX_ENTRIES:
-                    raise InputError(f"{what}: more than {MAX_ENTRIES} entries of GPU code")
+                number += 1
+                if number > MAX_ENTRIES or len(found) > MAX_ARCHITECTURES:
+                    raise InputError(f"{what}: {number} entries of GPU code for {len(found)} architectures")
     return found
 
 

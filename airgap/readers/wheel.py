@@ -16,7 +16,7 @@ from airgap.tags import WheelName, normalized_name
 MAX_METADATA = 4 * 1024 * 1024
 """Bytes; the longest descriptions on the public index have some 100 KiB."""
 
-MAX_RECORD = 64 * 1024 * 1024
+MAX_RECORD = 8 * 1024 * 1024
 MAX_HEADERS = 20_000
 
 _ONCE = ("metadata-version", "name", "version", "requires-python", "license", "license-expression")

@@ -17,10 +17,10 @@ from airgap.model import BundlePath, bundle_path
 from airgap.readers.inflate import DEFLATED, STORED, Inflation, MemberSource
 from airgap.readers.source import Source
 
-MAX_DIRECTORY = 64 * 1024 * 1024
+MAX_DIRECTORY = 16 * 1024 * 1024
 """Bytes of central directory; the largest wheels on the public index have below 3 MiB."""
 
-MAX_MEMBERS = 200_000
+MAX_MEMBERS = 100_000
 MAX_RATIO = 1032
 """Deflate cannot expand further (zlib's technical notes), so a member that claims to is lying."""
 

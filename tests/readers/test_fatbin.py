@@ -39,6 +39,11 @@ def test_counts_entries_of_every_container() -> None:
     assert found(odd + bytes(-len(odd) % 8) + first)["sm_80"] == 2
 
 
+def test_refuses_architectures_without_end() -> None:
+    with pytest.raises(InputError, match="for 1001 architectures"):
+        found(gpu_code(*((2, number, 0) for number in range(1200))))
+
+
 def test_variants_are_told_apart() -> None:
     kinds = {Architecture(120, variant, CodeKind.CUBIN) for variant in ("", "a", "f")}
     assert {str(kind) for kind in kinds} == {"sm_120", "sm_120a", "sm_120f"}
