@@ -8,8 +8,8 @@ from dataclasses import dataclass
 MAX_SOURCE = 1024 * 1024
 """Bytes of one module; the longest of vLLM and transformers has 320 KB."""
 
-MAX_TOKENS = 100_000
-"""Words and signs, twice that module's: a tree takes up to 1 KB for each, whatever the bytes."""
+MAX_TOKENS = 70_000
+"""Words and signs, half as many again as that module has: a tree takes up to 2 KB for each."""
 
 MAX_CALLS = 50_000_000
 """Functions times calls between them; modules of the size above are near one million."""
