@@ -207,12 +207,10 @@ def _model(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> Mo
 
 
 def _on_disk(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> Model:
-    """A local directory, which may hold no more than a config.json. Nothing but that is hashed."""
+    """A local directory, which may hold no more than a config.json."""
     found = {str(file.path): file for file in walk(opener.context.directory / request.path)}
     taken = _taken(request, {path: file.size for path, file in found.items()})
-    digest = _sha256(found[CONFIG].source) if CONFIG in taken else ""
-    model = _begun(request, taken, digest)
-    return read_model(model, lambda path: opener.local(found[path].source, ""), stacks)
+    return read_model(_begun(request, taken), lambda path: opener.local(found[path].source, ""), stacks)
 
 
 def _on_hub(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> Model:
@@ -226,18 +224,18 @@ def _on_hub(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> M
         url = hub.url(request.repo, listing.commit, path)
         return opener.remote(url, hub.auth(), size=file.size, digest=file.sha256 or "")
 
-    begun = replace(_begun(request, taken, ""), gated=listing.gated, licence=listing.licence)
-    return read_model(begun, open_file, stacks)
+    begun = replace(_begun(request, taken), gated=listing.gated, licence=listing.licence)
+    return read_model(begun, open_file, stacks, hub)
 
 
-def _begun(request: ModelRequest, files: Mapping[str, int], digest: str) -> Model:
+def _begun(request: ModelRequest, files: Mapping[str, int]) -> Model:
     return Model(
         request.name,
         request.repo,
         request.quantization,
         "",
         None,
-        Evidence(f"{request.name}/{CONFIG}", digest),
+        Evidence(f"{request.name}/{CONFIG}"),
         files,
         server=request.served_by,
     )

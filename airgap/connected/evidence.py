@@ -4,11 +4,13 @@ A component whose source fails becomes `Unread`, or an unread package: what coul
 unknown, and says so, while the rest is judged.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 
+from airgap.connected.http import HttpRefusal
 from airgap.connected.hub import Hub
 from airgap.connected.image_evidence import read_container
 from airgap.connected.index import login_for
@@ -112,7 +114,8 @@ def _wheels(artifact: WheelsArtifact, opener: Opener) -> Stack:
 
 def _model(artifact: ModelArtifact, stacks: Sequence[Stack], opener: Opener) -> Model:
     files = {str(file.path): file for file in artifact.files}
-    auth = Hub.from_environment().auth() if artifact.repo else None
+    hub = Hub.from_environment() if artifact.repo else None
+    auth = hub.auth() if hub else None
     config = files.get(CONFIG)
     return read_model(
         Model(
@@ -129,11 +132,17 @@ def _model(artifact: ModelArtifact, stacks: Sequence[Stack], opener: Opener) -> 
         ),
         lambda path: opener.locked(files[path], auth),
         stacks,
+        hub,
     )
 
 
-def read_model(model: Model, open_file: Callable[[str], Source], stacks: Sequence[Stack]) -> Model:
-    """Complete a model with its configs and headers. Raises what opening and reading its files raises."""
+def read_model(
+    model: Model, open_file: Callable[[str], Source], stacks: Sequence[Stack], hub: Hub | None = None
+) -> Model:
+    """Complete a model with its configs and headers.
+
+    Raises what opening and reading its files raises; the refusals of `hub` in its own terms.
+    """
     sources: dict[str, Source] = {}
 
     def read(path: str, start: int, count: int) -> bytes:
@@ -141,10 +150,17 @@ def read_model(model: Model, open_file: Callable[[str], Source], stacks: Sequenc
             sources[path] = open_file(path)
         return sources[path].read(start, count)
 
-    checkpoints = read_checkpoints(model.files, read)
+    try:
+        checkpoints = read_checkpoints(model.files, read)
+    except HttpRefusal as refusal:
+        raise (hub.explain(model.repo, refusal) if hub else refusal) from None
     top = next((c for c in checkpoints if c.directory == ""), None)
+    digest = model.where.digest
+    if not digest and top and top.config:  # it was read whole
+        digest = hashlib.sha256(read(CONFIG, 0, model.files[CONFIG])).hexdigest()
     return replace(
         model,
+        where=replace(model.where, digest=digest),
         config=top.config if top else None,
         checkpoints=checkpoints,
         served_by=next((stack for stack in stacks if stack.name == model.server), None),
