@@ -76,6 +76,13 @@ def test_a_nested_type_that_is_nowhere_is_named() -> None:
     assert "text_config.model_type 'gemma4_text'" in found.message
 
 
+def test_a_type_that_may_or_may_not_be_there_is_unknown() -> None:
+    plain = {"model_type": "gemma4"}
+    for tables in ({"transformers": MAYBE}, {"transformers": None, "vllm": vllm_tables(model_types=MAYBE)}):
+        found = one(judge_model_type(engine(config=plain, **tables), TARGET))
+        assert (found.verdict, "may or may not" in found.message) == (UNKNOWN, True)
+
+
 def test_a_model_with_its_own_config_class_needs_no_table() -> None:
     config = {"model_type": "mine", "architectures": ["Mine"], "auto_map": {"AutoConfig": "code.Config"}}
     assert one(judge_model_type(engine(config=config), TARGET)).verdict is CLEAR
