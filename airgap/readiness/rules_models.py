@@ -15,6 +15,14 @@ ARCHITECTURE = Rule("architecture", 1, "vLLM has an implementation of the model'
 METHOD = Rule("quantization-method", 1, "vLLM knows the method by which the weights are quantised")
 NVFP4 = Rule("nvfp4-gpu", 1, "the target's GPU runs NVFP4")
 
+_TYPES = "transformers/models/auto/configuration_auto.py"
+_CONFIGS = "vllm/transformers_utils/config.py"
+_REGISTRY = "vllm/model_executor/models/registry.py"
+_QUANTIZATION = "vllm/model_executor/layers/quantization/__init__.py"
+
+_ENGINES = ("sglang", "lmdeploy", "tensorrt-llm", "text-generation-server", "llama-cpp-python", "mlc-llm")
+"""Engines with registries of their own, which airgap does not read."""
+
 Found = Entry | NotUnderstood | None
 
 
@@ -58,6 +66,13 @@ def _judge_types(model: Model, config: ModelConfig, stack: Stack) -> Iterator[Ju
             f"{stack.name} pins no transformers to look {config.model_type!r} up in",
             settle=LOCK_FIRST,
         )
+    elif engine := _another_engine(stack):
+        yield MODEL_TYPE.unknown(
+            model.name,
+            f"{transformers.label} has no model type {config.model_type!r}; {engine} may bring its own",
+            settle="load the model on a staging host",
+            evidence=[transformers.states(_TYPES, f"CONFIG_MAPPING_NAMES has no {config.model_type!r}")],
+        )
     else:
         yield MODEL_TYPE.blocked(
             model.name,
@@ -71,12 +86,6 @@ def _judge_types(model: Model, config: ModelConfig, stack: Stack) -> Iterator[Ju
             ],
             remedy=f"a transformers that registers {config.model_type}, and a vllm whose pin accepts it",
         )
-
-
-_TYPES = "transformers/models/auto/configuration_auto.py"
-_CONFIGS = "vllm/transformers_utils/config.py"
-_REGISTRY = "vllm/model_executor/models/registry.py"
-_QUANTIZATION = "vllm/model_executor/layers/quantization/__init__.py"
 
 
 def _judge_nested(
@@ -97,6 +106,14 @@ def _judge_nested(
             return
     types = ", ".join(dict.fromkeys(part.model_type for part in config.parts if part.model_type))
     yield MODEL_TYPE.clear(model.name, f"{where.label} knows {types}", evidence=[where.says(found)])
+
+
+def _another_engine(stack: Stack) -> str:
+    """What could run the model although transformers does not know it; '' for nothing."""
+    found = [package.label for name in _ENGINES if (package := stack.find(name))]
+    if found:
+        return found[0]
+    return "" if stack.vllm or stack.closed else "an engine that is not chosen yet"
 
 
 def look_up_type(model_type: str, stack: Stack) -> tuple[Found, Distribution | None]:

@@ -190,6 +190,14 @@ def judge_cuda(stack: Stack, target: Target) -> Iterator[Judgement]:
         yield CUDA.unknown(stack.name, "no torch was read, so its CUDA is not known", settle=LOCK_FIRST)
     elif isinstance(cuda, NotUnderstood):
         yield CUDA.unknown(stack.name, str(cuda), settle="print torch.version.cuda on a staging host")
+    elif not cuda and stack.find("vllm") is None:
+        yield CUDA.clear(
+            stack.name,
+            f"{torch.label} is a build for the CPU; the target has {target.gpu.name}",
+            evidence=[torch.states(_TORCH, "cuda is None")],
+            remedy="an index with CUDA builds of torch, if it is to use the GPU",
+            warning=True,
+        )
     elif not cuda:
         yield CUDA.blocked(
             stack.name,

@@ -76,6 +76,16 @@ def test_a_nested_type_that_is_nowhere_is_named() -> None:
     assert "text_config.model_type 'gemma4_text'" in found.message
 
 
+def test_another_engine_may_know_what_transformers_does_not() -> None:
+    none = table("TABLE = {}")
+    bare = stack(package("transformers", "5.5.4"), transformers=none)
+    assert one(judge_model_type(model(served_by=bare), TARGET)).verdict is BLOCKED
+    other = stack(package("transformers", "5.5.4"), package("sglang", "0.5"), transformers=none)
+    assert one(judge_model_type(model(served_by=other), TARGET)).verdict is UNKNOWN
+    open_ended = stack(package("transformers", "5.5.4"), transformers=none, closed=False)
+    assert one(judge_model_type(model(served_by=open_ended), TARGET)).verdict is UNKNOWN
+
+
 def test_a_type_that_may_or_may_not_be_there_is_unknown() -> None:
     plain = {"model_type": "gemma4"}
     for tables in ({"transformers": MAYBE}, {"transformers": None, "vllm": vllm_tables(model_types=MAYBE)}):

@@ -108,6 +108,11 @@ def test_cuda_against_the_driver(cuda: object, driver: str, expected: Verdict) -
     assert verdicts(list(judge_cuda(served, target))) == [expected]
 
 
+def test_a_cpu_build_without_vllm_is_a_warning() -> None:
+    [found] = judge_cuda(stack(package("torch", "2.10.0"), torch_cuda=""), TARGET)
+    assert (found.verdict, found.warning) == (CLEAR, True)
+
+
 def test_without_a_gpu_cuda_is_no_question() -> None:
     target = Target("3.12", TARGET.platform, "2.35")
     assert not list(judge_cuda(stack(package("torch", "2"), torch_cuda="12.8"), target))
