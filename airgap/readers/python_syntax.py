@@ -2,6 +2,7 @@
 
 import ast
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ MAX_TOKENS = 70_000
 
 MAX_CALLS = 50_000_000
 """Functions times calls between them; modules of the size above are near one million."""
+
+_PARSING = threading.Lock()
+"""CPython up to 3.12 counts the depth of all threads' trees in one place, and raises SystemError."""
 
 _TOKEN = re.compile(rb"\w+|[^\s\w]")
 _READING = {"items", "keys", "values", "get", "copy", "index", "count"}
@@ -46,7 +50,8 @@ def parse_source(source: bytes, member: str) -> ast.Module | NotUnderstood:
     if sum(1 for _ in _TOKEN.finditer(source)) > MAX_TOKENS:
         return NotUnderstood(member, 0, f"more than {MAX_TOKENS} words and signs")
     try:
-        return ast.parse(source)
+        with _PARSING:
+            return ast.parse(source)
     except SyntaxError as error:
         return NotUnderstood(member, error.lineno or 0, f"not Python as this version reads it: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
