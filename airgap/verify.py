@@ -45,7 +45,7 @@ from airgap.trust.statement import SUMS, StatedBlob, Statement
 from airgap.workers import spread
 
 DIRECTORIES = frozenset({VERIFY_DIRECTORY, "blobs", "blobs/sha256"})
-HASH_CHUNK = 256 * 1024
+HASH_CHUNK = 128 * 1024
 """Bytes per read: what was just read is still in the CPU's second-level cache when it is hashed."""
 
 MAX_SUPERFLUOUS = 1000
@@ -136,8 +136,9 @@ def examine(
         except IntegrityError as error:
             findings.append(_finding("layout-disagrees", INDEX_FILE, error.message, remedy=RECOPY))
     known_bad = {finding.subject for finding in findings}
-    blobs = {d: b for d, b in signed.statement.blobs.items() if blob_path(d) not in known_bad}
-    findings += hash_blobs(media, blobs, progress, jobs or os.cpu_count() or 1)
+    blobs = {str(blob_path(digest)): blob for digest, blob in signed.statement.blobs.items()}
+    files = {path: blob for path, blob in blobs.items() if path not in known_bad}
+    findings += hash_files(media, files, progress, jobs or os.cpu_count() or 1)
     return contents, distinct(findings)
 
 
@@ -275,19 +276,20 @@ def read_contents(media: Media, signed: Signed, index: bytes) -> Contents:
     return Contents(index, lock, artifacts, documents)
 
 
-def hash_blobs(
-    media: Media, blobs: Mapping[Sha256, StatedBlob], progress: Progress, jobs: int
-) -> list[Finding]:
-    """Step 5: one finding for each blob that is not the signed bytes. Raises HostError."""
-    return hash_files(media, {blob_path(digest): blob for digest, blob in blobs.items()}, progress, jobs)
-
-
 def hash_files(media: Media, files: Mapping[str, StatedBlob], progress: Progress, jobs: int) -> list[Finding]:
-    """One finding for each file, by its path, that is not the stated bytes. Raises HostError."""
+    """Step 5: one finding for each file, by its path, that is not the stated bytes. Raises HostError."""
     largest_first = sorted(files, key=lambda path: -files[path].size)
+    own = threading.local()  # each thread's buffer: a fresh one for every small file costs page faults
 
     def check(path: str, stop: threading.Event) -> Finding | None:
-        return _check_file(media, path, files[path], progress, stop)
+        if not hasattr(own, "buffer"):
+            own.buffer = memoryview(bytearray(HASH_CHUNK))
+
+        def go_on(count: int) -> bool:
+            progress.advance(count)
+            return not stop.is_set()
+
+        return _check_file(media, path, files[path], own.buffer, go_on)
 
     with progress.task("verifying", sum(file.size for file in files.values())):
         return [finding for finding in spread(check, largest_first, jobs) if finding]
@@ -323,19 +325,18 @@ def unreadable(path: str, error: IntegrityError) -> Finding:
 
 
 def _check_file(
-    media: Media, path: str, stated: StatedBlob, progress: Progress, stop: threading.Event
+    media: Media, path: str, stated: StatedBlob, buffer: memoryview, go_on: Callable[[int], bool]
 ) -> Finding | None:
+    """`go_on` is told of the bytes that were read, and says whether the rest matters."""
     hasher = hashlib.sha384()
-    buffer = memoryview(bytearray(min(HASH_CHUNK, stated.size + 1)))
     size = 0
     try:
         with media.open(path) as readinto:
             while count := readinto(buffer[: stated.size + 1 - size]):
-                if stop.is_set():
-                    return None
                 size += count
                 hasher.update(buffer[:count])
-                progress.advance(count)
+                if not go_on(count):
+                    return None
     except IntegrityError as error:
         return unreadable(path, error)
     if (size, hasher.hexdigest()) != (stated.size, stated.sha384):
