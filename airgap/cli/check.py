@@ -58,6 +58,12 @@ def check(subject: Path, target_file: Path | None, *, strict: bool, as_json: boo
     return report.exit_code(strict=strict)
 
 
+def judge_bundle(bundle: Path, progress: Progress) -> Report:
+    """What `airgap check` says of a bundle for its own target; opens no connection."""
+    _, gathered = _gather(bundle, None, progress)
+    return judge(gathered.composition, notes=gathered.notes, traffic=gathered.traffic)
+
+
 def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Target, Gathered]:
     """The evidence of a bundle, of a lock, of a manifest's current lock, or of the manifest alone."""
     if subject.is_dir():

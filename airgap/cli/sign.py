@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from airgap.cli.check import judge_bundle
 from airgap.cli.options import FILE, json_option
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
@@ -14,6 +15,8 @@ from airgap.keyfiles import load_secret
 from airgap.layout import ENVELOPE_FILE
 from airgap.media import Media
 from airgap.progress import Progress
+from airgap.readiness.judgement import Report
+from airgap.readiness.table import brief
 from airgap.store import write_durably
 from airgap.trust import envelope
 from airgap.trust.decide import Judged, Surveyed, survey
@@ -38,14 +41,19 @@ Exit codes: 0 signed, 3 not a bundle or a bad key file, 6 the bundle is not what
 def sign(
     bundle: Path, keys: tuple[Path, ...], *, yes: bool, passphrase_fd: int | None, as_json: bool
 ) -> None:
-    """Add both signatures of each key's holder to BUNDLE, once every byte of it was hashed again."""
+    """Add both signatures of each key's holder to BUNDLE, once every byte of it was hashed again.
+
+    Shows what will be signed, and what airgap check says of it.
+    """
     data = read_capped(bundle / ENVELOPE_FILE, max_bytes=envelope.MAX_ENVELOPE)
     surveyed = survey(data)
     sums = read_capped(bundle / SUMS)
     write_checkable(bundle, data, sums)  # an earlier sign may have been killed after the envelope
-    _require_sound(bundle, data, surveyed, progress_for(json=as_json))
+    progress = progress_for(json=as_json)
+    _require_sound(bundle, data, surveyed, progress)
+    report = judge_bundle(bundle, progress)
     if not as_json:
-        _show(surveyed.statement)
+        _show(surveyed.statement, report)
     if not (yes or as_json) and sys.stdin.isatty():
         click.confirm("Sign this?", abort=True, err=True)
     source = passphrases(passphrase_fd)
@@ -57,7 +65,8 @@ def sign(
     write_checkable(bundle, data, sums)
     names = [secret.holder.name for secret in secrets]
     if as_json:
-        emit({"bundle": str(bundle), "payload_sha384": surveyed.payload, "signed_by": names})
+        check = report.as_json()["verdict"]
+        emit({"bundle": str(bundle), "payload_sha384": surveyed.payload, "check": check, "signed_by": names})
     else:
         click.echo(f"{printable(str(bundle))}: signed by {', '.join(names)}")
 
@@ -70,7 +79,7 @@ def _require_sound(bundle: Path, data: bytes, surveyed: Surveyed, progress: Prog
     refuse(findings, str(bundle))
 
 
-def _show(stated: Statement) -> None:
+def _show(stated: Statement, report: Report) -> None:
     """What a signature will vouch for."""
     click.echo(f"{stated.name} {stated.version}, {stated.place}")
     for artifact in stated.artifacts:
@@ -78,3 +87,5 @@ def _show(stated: Statement) -> None:
     size = f"{len(stated.blobs)} blobs, {human_bytes(stated.total_bytes)}"
     lifetime = f"made {render_instant(stated.created_at)}, expires {render_instant(stated.expires_at)}"
     click.echo(f"{size}; {lifetime}")
+    for line in brief(report):
+        click.echo(printable(f"check: {line}"))

@@ -24,6 +24,12 @@ def render(report: Report, target: Target, width: int) -> list[str]:
     return [line.rstrip() for line in [*lines, _total(report)]]
 
 
+def brief(report: Report) -> list[str]:
+    """One line for each block, and the total: for a person about to sign."""
+    blocked = report.judgements(Verdict.BLOCKED)
+    return [*(f"BLOCKED  {one.subject}: {one.message}  [{one.rule}]" for one in blocked), _total(report)]
+
+
 def _for(target: Target) -> str:
     parts = [f"Python {target.python}", str(target.platform), f"glibc {target.glibc}"]
     if target.gpu:

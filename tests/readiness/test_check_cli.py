@@ -211,6 +211,28 @@ def test_a_lock_is_judged_whole_and_so_is_its_bundle_offline(
     assert code == 5, "its weights are unknown"
 
 
+def test_whoever_signs_is_shown_what_is_blocked(
+    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest(tmp_path, index, "vllm==1.0", "transformers==4.0")
+    keys, trust, out = tmp_path / "keys", tmp_path / "trust", tmp_path / "out"
+    assert run(["lock", str(path)]) == 0
+    assert run(["key", "generate", "alice", "--out", str(keys), "--no-passphrase"]) == 0
+    holder = ["--holder", f"{keys}/alice.pub", "--threshold", "1", "--key", f"{keys}/alice.key"]
+    assert run(["trust", "init", *holder, "--out", str(trust)]) == 0
+    build = ["build", str(path), "--key", f"{keys}/alice.key", "--root", f"{trust}/1.root.json"]
+    assert run([*build, "--out", str(out)]) == 0
+    capsys.readouterr()
+    sign = ["sign", str(out / "tiny-1"), "--key", f"{keys}/alice.key", "--yes"]
+    assert run(sign) == 0
+    shown = capsys.readouterr().out
+    assert "check: BLOCKED  tiny-model: " in shown
+    assert "[model-type]" in shown
+    assert "check: BLOCKED: 1 blocked" in shown
+    assert run([*sign, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["check"] == "blocked"
+
+
 def test_another_target_is_judged_on_request(
     tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
 ) -> None:
