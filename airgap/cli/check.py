@@ -6,14 +6,13 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, json_option
+from airgap.cli.stated import read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.cli.workspace import index_urls, lock_path, open_context
 from airgap.connected.asked import gather_manifest
 from airgap.connected.evidence import Gathered, gather_lock
 from airgap.connected.opener import Opener
 from airgap.decode import Fields, parse_toml, read_capped
-from airgap.errors import InputError, IntegrityError
-from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
 from airgap.lock import Lock, parse_lock
 from airgap.manifest import MAX_MANIFEST, Manifest, load_manifest, read_target, target_table
 from airgap.media import Media
@@ -23,7 +22,6 @@ from airgap.readiness.check import judge
 from airgap.readiness.judgement import Report
 from airgap.readiness.table import render
 from airgap.trust.decide import survey
-from airgap.trust.envelope import MAX_ENVELOPE
 
 
 @click.command(
@@ -85,18 +83,8 @@ def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Ta
 def _bundle_lock(path: Path) -> Lock:
     """The lock that the bundle states, whoever signed it. Raises InputError or IntegrityError."""
     with Media(path) as media:
-        try:
-            envelope = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
-        except IntegrityError as error:
-            raise InputError(
-                f"{path}: not a bundle: {error.message}",
-                remedy=f"name the directory that holds {ENVELOPE_FILE}, a lock, or a manifest",
-            ) from None
-        stated = survey(envelope, None).statement
-        data = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
-    if digest_of(data) != stated.lock:
-        raise IntegrityError(f"{path}: its lock is not the one that was stated", remedy="run: airgap verify")
-    return parse_lock(data, "the bundle's lock")
+        envelope = read_envelope(media, also=", a lock, or a manifest")
+        return read_stated_lock(media, survey(envelope, None).statement)
 
 
 def _current_lock(path: Path, manifest: Manifest) -> Lock | None:

@@ -7,18 +7,16 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, json_option, root_options
+from airgap.cli.stated import read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, human_bytes, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
-from airgap.errors import InputError, IntegrityError
-from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
 from airgap.lock import Lock, distinct_files, parse_lock
 from airgap.manifest import target_table
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
 from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.trust.decide import Surveyed, survey
-from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
@@ -72,22 +70,10 @@ def _read_lock(path: Path) -> _Inspected:
 
 def _read_bundle(path: Path, root: Root | None) -> _Inspected:
     with Media(path) as media:
-        try:
-            data = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
-        except IntegrityError as error:
-            raise InputError(
-                f"{path}: not a bundle: {error.message}",
-                remedy=f"name the directory that holds {ENVELOPE_FILE}",
-            ) from None
+        data = read_envelope(media)
         judge = newest(root, carried_roots(media, root)) if root else None
         surveyed = survey(data, judge)
-        stated = surveyed.statement
-        data = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
-        if digest_of(data) != stated.lock:
-            raise IntegrityError(
-                f"{path}: its lock is not the one that was stated", remedy="run: airgap verify"
-            )
-        lock = parse_lock(data, "the bundle's lock")
+        lock = read_stated_lock(media, surveyed.statement)
         models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
         return _Inspected(lock, surveyed, {model.name: read_weights(media, model) for model in models})
 

@@ -1,0 +1,29 @@
+"""What a bundle states, read from its media without judging who signed it: for verbs that show or ask."""
+
+from airgap.errors import InputError, IntegrityError
+from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
+from airgap.lock import Lock, parse_lock
+from airgap.media import Media
+from airgap.trust.envelope import MAX_ENVELOPE
+from airgap.trust.statement import Statement
+
+
+def read_envelope(media: Media, *, also: str = "") -> bytes:
+    """The envelope's bytes. Raises InputError, naming `also` what else the user could have meant."""
+    try:
+        return media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+    except IntegrityError as error:
+        raise InputError(
+            f"{media.root}: not a bundle: {error.message}",
+            remedy=f"name the directory that holds {ENVELOPE_FILE}{also}",
+        ) from None
+
+
+def read_stated_lock(media: Media, stated: Statement) -> Lock:
+    """The lock that the statement names. Raises IntegrityError when the blob is another."""
+    data = media.read(blob_path(stated.lock), max_bytes=stated.blobs[stated.lock].size)
+    if digest_of(data) != stated.lock:
+        raise IntegrityError(
+            f"{media.root}: its lock is not the one that was stated", remedy="run: airgap verify"
+        )
+    return parse_lock(data, "the bundle's lock")
