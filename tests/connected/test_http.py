@@ -2,7 +2,6 @@
 
 import gzip
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ from airgap.errors import HostError, SourceError
 from airgap.store import Store
 from tests.connected.transfers import BODY, MIB, digest, engine, wanted
 from tests.servers.faults import Fault, FaultServer, fault_server
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with fault_server() as server:
-        yield server
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
 
 # --- credentials
 

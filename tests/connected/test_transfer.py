@@ -7,7 +7,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,7 @@ from tests.connected.transfers import (
     leftovers,
     wanted,
 )
-from tests.servers.faults import Fault, FaultServer, fault_server
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with fault_server() as server:
-        yield server
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
+from tests.servers.faults import Fault, FaultServer
 
 # --- the straight path
 
