@@ -11,13 +11,12 @@ import click
 from airgap.cli.options import FILE, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.roots import keys_option, read_root, report, write_root
-from airgap.decode import read_capped
+from airgap.cli.stated import read_envelope
 from airgap.errors import InputError
 from airgap.keyfiles import load_holder
-from airgap.layout import ENVELOPE_FILE
+from airgap.media import Media
 from airgap.model import NAME_PATTERN, Sha384, sha384_hex
 from airgap.trust.decide import survey as survey_bundle
-from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.root import Floor, load_pinned
 from airgap.trust.statement import MAX_SEQUENCE
 from airgap.trust.succession import Change, succeed
@@ -175,4 +174,5 @@ def _payload(text: str) -> Sha384:
             f"{text[:200]}: expected a bundle's directory or a sha384, found neither",
             remedy="airgap verify --json shows a bundle's payload_sha384; receipts and findings name it too",
         )
-    return survey_bundle(read_capped(Path(text) / ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)).payload
+    with Media(Path(text)) as media:
+        return survey_bundle(read_envelope(media)).payload

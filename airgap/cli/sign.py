@@ -8,9 +8,9 @@ import click
 from airgap.cli.check import judge_bundle
 from airgap.cli.options import FILE, json_option
 from airgap.cli.passphrase import passphrase_option, passphrases
+from airgap.cli.stated import read_envelope, read_sums
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.connected.build import write_checkable
-from airgap.decode import read_capped
 from airgap.keyfiles import load_secret
 from airgap.layout import ENVELOPE_FILE
 from airgap.media import Media
@@ -21,7 +21,7 @@ from airgap.store import write_durably
 from airgap.trust import envelope
 from airgap.trust.decide import Judged, Surveyed, survey
 from airgap.trust.instant import render_instant
-from airgap.trust.statement import PAYLOAD_TYPE, SUMS, Statement
+from airgap.trust.statement import PAYLOAD_TYPE, Statement
 from airgap.verify import Signed, examine, refuse
 
 
@@ -45,9 +45,9 @@ def sign(
 
     Shows what will be signed, and what airgap check says of it.
     """
-    data = read_capped(bundle / ENVELOPE_FILE, max_bytes=envelope.MAX_ENVELOPE)
+    with Media(bundle) as media:
+        data, sums = read_envelope(media), read_sums(media)
     surveyed = survey(data)
-    sums = read_capped(bundle / SUMS)
     write_checkable(bundle, data, sums)  # an earlier sign may have been killed after the envelope
     progress = progress_for(json=as_json)
     _require_sound(bundle, data, surveyed, progress)

@@ -1,11 +1,12 @@
 """What a bundle states, read from its media without judging who signed it: for verbs that show or ask."""
 
+from airgap.decode import MAX_DOCUMENT
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
 from airgap.lock import Lock, parse_lock
 from airgap.media import Media
 from airgap.trust.envelope import MAX_ENVELOPE
-from airgap.trust.statement import Statement
+from airgap.trust.statement import SUMS, Statement
 
 
 def read_envelope(media: Media, *, also: str = "") -> bytes:
@@ -17,6 +18,14 @@ def read_envelope(media: Media, *, also: str = "") -> bytes:
             f"{media.root}: not a bundle: {error.message}",
             remedy=f"name the directory that holds {ENVELOPE_FILE}{also}",
         ) from None
+
+
+def read_sums(media: Media) -> bytes:
+    """SHA384SUMS as it lies there. Raises IntegrityError when it is no such file."""
+    data = media.read(SUMS, max_bytes=MAX_DOCUMENT)
+    if len(data) > MAX_DOCUMENT:
+        raise IntegrityError(f"{media.root}: {SUMS} is larger than {MAX_DOCUMENT} bytes")
+    return data
 
 
 def read_stated_lock(media: Media, stated: Statement) -> Lock:

@@ -15,7 +15,6 @@ from airgap.connected.hub import Hub
 from airgap.connected.image_evidence import read_container
 from airgap.connected.index import login_for
 from airgap.connected.opener import Opener
-from airgap.connected.workers import run_all
 from airgap.errors import AirgapError, InputError, IntegrityError, SourceError
 from airgap.lock import Lock as LockDocument
 from airgap.model import (
@@ -33,6 +32,7 @@ from airgap.readers.source import Source
 from airgap.readiness.components import Composition, Model, Stack, Unread
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, stack_of
+from airgap.workers import run_all
 
 JOBS = 8
 """Requests at a time."""

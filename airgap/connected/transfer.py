@@ -34,11 +34,11 @@ from airgap.connected.http import (
 )
 from airgap.connected.local import open_local
 from airgap.connected.partial import Partial, Validators, open_partial
-from airgap.connected.workers import Stopped, run_all
 from airgap.errors import HostError, IntegrityError, SourceError
 from airgap.model import Sha256
 from airgap.progress import Progress
 from airgap.store import CHUNK, Blob, Store
+from airgap.workers import Stopped, run_all
 
 __all__ = ["Download", "HttpRefusal", "Reply", "TooLarge", "Transfer", "public_url", "shown_url"]
 

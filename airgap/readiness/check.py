@@ -38,7 +38,7 @@ from airgap.readiness.rules_runtime import (
     judge_gate,
     judge_remote_code,
 )
-from airgap.readiness.rules_weights import MEMORY, PICKLE, PROOF, judge_proof, judge_weights
+from airgap.readiness.rules_weights import MEMORY, PICKLE, PROOF, judge_memory, judge_pickles, judge_proof
 
 STACK_RULES: tuple[Callable[[Stack, Target], Iterable[Judgement]], ...] = (
     judge_pins,
@@ -54,7 +54,8 @@ MODEL_RULES: tuple[Callable[[Model, Target], Iterable[Judgement]], ...] = (
     judge_method,
     judge_nvfp4,
     judge_proof,
-    judge_weights,
+    judge_memory,
+    judge_pickles,
     judge_remote_code,
     judge_gate,
     judge_known_bad,

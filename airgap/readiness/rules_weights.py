@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 
-from airgap import readiness
-from airgap.model import Target
+from airgap.model import Gpu, Target
 from airgap.readiness import nvfp4
 from airgap.readiness.components import Model
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 from airgap.readiness.rules_models import is_nvfp4
-from airgap.readiness.weights import judge_memory, judge_pickles
+from airgap.readiness.weights import loaded_pickles, tensor_bytes, unweighed
 
 PROOF = Rule("nvfp4-proof", 1, "weights that are called NVFP4 are NVFP4")
 MEMORY = Rule("weights-memory", 1, "the bytes of the weights fit the memory of the target's GPUs")
 PICKLE = Rule("weights-pickle", 1, "no weights are pickles, which run code when they are loaded")
+
+GIB = 2**30
 
 
 def judge_proof(model: Model, target: Target) -> Iterator[Judgement]:
@@ -43,31 +44,62 @@ def _tensor(model: Model, reason: nvfp4.Reason) -> Evidence:
     return Evidence(model.where.source, text=str(reason))
 
 
-def judge_weights(model: Model, target: Target) -> Iterator[Judgement]:
-    """A lower bound: KV cache and activations come on top, so fitting proves nothing."""
-    yield _adopted(MEMORY, judge_memory(model.name, model.checkpoints, target.gpu), model)
+def judge_memory(model: Model, target: Target) -> Iterator[Judgement]:
+    """Whether the tensors' bytes, from safetensors headers, fit the memory of all the target's GPUs together.
+
+    A lower bound: KV cache, activations, CUDA graphs and the engine's own memory come on top. So fitting
+    proves nothing, and not fitting proves that it cannot run without offloading to the host.
+    """
+    unread = unweighed(model.checkpoints)
+    needed = sum(tensor_bytes(checkpoint) for checkpoint in model.checkpoints)
+    if target.gpu is None:
+        yield MEMORY.unknown(model.name, "the target names no GPU", settle="add gpu = { … } to [target]")
+        return
+    room = target.gpu.memory_gib * GIB * target.gpu.count
+    files = sum(len(checkpoint.headers) for checkpoint in model.checkpoints)
+    evidence = [Evidence(model.where.source, text=f"{needed} bytes of tensors in {files} files")]
+    if needed > room:
+        gap = f"the tensors need {_gib(needed)}, a lower bound"
+        yield MEMORY.blocked(
+            model.name,
+            f"{gap}; {_cards(target.gpu)} have {_gib(room)}",
+            gap=gap,
+            things=("the weights", "the memory of the target's GPUs"),
+            evidence=evidence,
+            remedy="more or larger GPUs, a more quantised variant, or offloading a part to the host's memory",
+        )
+    elif unread or not needed:
+        found = f"the weights in {unread[0]} cannot be read" if unread else "no weights are known"
+        yield MEMORY.unknown(model.name, found, settle="weights as safetensors, or a smoke run on such a GPU")
+    else:
+        yield MEMORY.clear(
+            model.name,
+            f"the tensors need {_gib(needed)} of {_gib(room)} on {_cards(target.gpu)}: a lower bound, KV"
+            " cache and activations come on top",
+            evidence=evidence,
+        )
+
+
+def judge_pickles(model: Model, target: Target) -> Iterator[Judgement]:
+    """Weights that are pickles run code when they are loaded."""
+    pickles = loaded_pickles(model.checkpoints)
     if not any(c.headers or c.pickles or c.others for c in model.checkpoints):
         yield PICKLE.unknown(model.name, "no weights are known", settle="add the weights")
-    elif found := judge_pickles(model.name, model.checkpoints):
-        yield _adopted(PICKLE, found, model)
+    elif pickles:
+        yield PICKLE.unknown(
+            model.name,
+            f"{len(pickles)} files are pickles, which run code when they are loaded; what they hold is not"
+            " read",
+            settle="the same weights as safetensors",
+            evidence=[Evidence(model.where.source, text=", ".join(pickles[:5]))],
+        )
     else:
         yield PICKLE.clear(model.name, "engines load safetensors")
 
 
-def _adopted(rule: Rule, found: readiness.Judgement, model: Model) -> Judgement:
-    """A finding of the weights' own rules in the words of a report."""
-    evidence = [Evidence(model.where.source, text=found.evidence)] if found.evidence else []
-    match found.verdict:
-        case readiness.Verdict.BLOCKED:
-            return rule.blocked(
-                model.name,
-                found.message,
-                gap=found.message.partition(";")[0],
-                things=("the weights", "the memory of the target's GPUs"),
-                evidence=evidence,
-                remedy=found.clears,
-            )
-        case readiness.Verdict.UNKNOWN:
-            return rule.unknown(model.name, found.message, settle=found.clears, evidence=evidence)
-        case _:
-            return rule.clear(model.name, found.message, evidence=evidence)
+def _cards(gpu: Gpu) -> str:
+    return f"{gpu.count} × {gpu.name}"
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"

@@ -22,7 +22,7 @@ from airgap.readiness.rules_models import (
     nvfp4_support,
 )
 from airgap.readiness.rules_runtime import judge_downloads, judge_gate, judge_remote_code
-from airgap.readiness.rules_weights import judge_proof, judge_weights
+from airgap.readiness.rules_weights import judge_memory, judge_pickles, judge_proof
 from tests.readiness.compositions import TARGET, gpu, model, package, stack, table, vllm_tables
 
 BLOCKED, CLEAR, UNKNOWN = Verdict.BLOCKED, Verdict.NO_BLOCKER, Verdict.UNKNOWN
@@ -226,20 +226,22 @@ def test_a_claim_of_nvfp4_is_proven_not_believed(name: str, expected: Verdict) -
 def test_a_model_that_is_only_a_config_is_unknown() -> None:
     subject = model(claim="nvfp4")
     assert one(judge_proof(subject, TARGET)).verdict is UNKNOWN
-    assert {j.verdict for j in judge_weights(subject, TARGET)} == {UNKNOWN}
+    assert one(judge_memory(subject, TARGET)).verdict is UNKNOWN
+    assert one(judge_pickles(subject, TARGET)).verdict is UNKNOWN
 
 
 def test_weights_fit_or_not() -> None:
-    memory = {j.rule: j.verdict for j in judge_weights(on_disk("bf16", ""), TARGET)}
-    assert memory == {"weights-memory": CLEAR, "weights-pickle": CLEAR}
+    subject = on_disk("bf16", "")
+    assert one(judge_memory(subject, TARGET)).verdict is CLEAR
+    assert one(judge_pickles(subject, TARGET)).verdict is CLEAR
 
 
 def test_pickles_are_said() -> None:
     sizes = {"pytorch_model.bin": 10}
     subject = model(files=sizes, checkpoints=read_checkpoints(sizes, lambda *_: b""))
-    found = {j.rule: j for j in judge_weights(subject, TARGET)}
-    assert found["weights-pickle"].verdict is UNKNOWN
-    assert "run code" in found["weights-pickle"].message
+    found = one(judge_pickles(subject, TARGET))
+    assert found.verdict is UNKNOWN
+    assert "run code" in found.message
 
 
 # ------------------------------------------------------------------ run time

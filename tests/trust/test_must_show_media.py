@@ -186,15 +186,18 @@ def test_in_place_of_a_blob(bundle: Path, site: Path, capsys: Capture, kind: str
     assert words in said
 
 
-@pytest.mark.parametrize("kind", ["missing", "link", "FIFO"])
-@pytest.mark.parametrize("name", ["oci-layout", "index.json", "verify/SHA384SUMS"])
-def test_in_place_of_a_document(bundle: Path, site: Path, capsys: Capture, kind: str, name: str) -> None:
-    path = bundle / name
+def replace_document(path: Path, kind: str) -> None:
     if kind == "link":
         path.rename(path.parent.parent / "moved")
         path.symlink_to(path.parent.parent / "moved")
     else:
         KINDS[kind][0](path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "FIFO"])
+@pytest.mark.parametrize("name", ["oci-layout", "index.json", "verify/SHA384SUMS"])
+def test_in_place_of_a_document(bundle: Path, site: Path, capsys: Capture, kind: str, name: str) -> None:
+    replace_document(bundle / name, kind)
     assert name in refused(bundle, site, capsys, 6)
 
 
@@ -304,3 +307,17 @@ def test_a_file_that_changes_while_it_is_read(
     assert run(["install", str(bundle), "--site", str(site)]) == 6
     assert f"{path.name}: its bytes are not what was signed" in capsys.readouterr().err
     assert not (site / "blobs" / "sha256" / path.name).exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "FIFO"])
+@pytest.mark.parametrize("command", [("sign",), ("trust", "revoke", "1.root.json", "--out=o", "--bundle")])
+def test_in_place_of_the_envelope_for_who_signs_or_revokes(
+    bundle: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], kind: str
+) -> None:
+    """Nothing is followed, and a pipe without a writer is waited for by nobody."""
+    monkeypatch.chdir(bundle.parent)
+    Path("1.root.json").write_bytes(bundles.trust().root_file)
+    Path("none.key").touch()
+    replace_document(bundle / "bundle.dsse.json", kind)
+    assert run([*command, "bundle", "--key=none.key"]) == 3
+    assert "not a bundle: bundle.dsse.json" in capsys.readouterr().err
