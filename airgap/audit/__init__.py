@@ -1,0 +1,1 @@
+"""What an auditor must answer for, read from the bytes themselves, offline: evidence, and what is wrong."""
