@@ -11,6 +11,8 @@ HEAD = ("component", "verdict", "gap", "what clears it")
 MIN_WIDTH = 80
 _VERDICT = len("NO BLOCKER FOUND")
 _GAP = 2
+_NAME = (20, 30)
+"""Columns of a component's name: no more than leave the other columns as wide as their own heads."""
 
 
 def render(report: Report, target: Target, width: int) -> list[str]:
@@ -41,7 +43,7 @@ def _for(target: Target) -> str:
 
 def _widths(report: Report, width: int) -> tuple[int, int, int, int]:
     longest = max((len(c.name) for c in report.components), default=0)
-    name = min(max(longest, 20), 32)
+    name = min(max(longest, _NAME[0]), _NAME[1])
     rest = width - name - _VERDICT - 3 * _GAP
     return name, _VERDICT, rest // 2, rest - rest // 2
 

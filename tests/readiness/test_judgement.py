@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from airgap.model import Gpu, Kind, Sha256
 from airgap.readiness.check import judge
@@ -93,6 +93,7 @@ def test_what_could_not_be_read_has_a_row_and_an_unknown() -> None:
 
 
 @given(st.text(max_size=60), st.integers(1, 200))
+@example("0" * 32, 80)
 def test_the_table_keeps_its_width_whatever_the_names(name: str, width: int) -> None:
     target = replace(TARGET, gpu=Gpu("G", "8.9", 24), driver="570")
     judged = Judged(name, Kind.MODEL, name, (judgement(Verdict.BLOCKED),))
