@@ -128,7 +128,7 @@ def read_image(
     """
 
     def keep(path: str) -> bool:
-        return _is_evidence(path) or wanted(path)
+        return is_evidence(path) or wanted(path)
 
     union = Union(Wish(keep, MAX_FILE, MAX_TOTAL))
     unread = []
@@ -138,8 +138,14 @@ def read_image(
             union.apply(layer, what)
         except UnreadableLayer as error:
             unread.append(f"{error.message}: {error.remedy}")
-    files = union.files()
-    unread += [f"/{path}: {_why(file)}" for path, file in files.items() if file.data is None]
+    return take_stock(digest, union.files(), unread, wanted)
+
+
+def take_stock(
+    digest: str, files: Mapping[str, ImageFile], unread: Sequence[str], wanted: Callable[[str], bool]
+) -> Inventory:
+    """The packages that `files` speak of: what `is_evidence` and `wanted` have kept of an image's layers."""
+    unread = [*unread, *(f"/{path}: {_why(file)}" for path, file in files.items() if file.data is None)]
     unread += [f"/{path}: packages of rpm are not read" for path in files if _RPM.fullmatch(path)]
     return Inventory(
         digest,
@@ -151,7 +157,7 @@ def read_image(
     )
 
 
-def _is_evidence(path: str) -> bool:
+def is_evidence(path: str) -> bool:
     """Asked of every file of the image, so the cheap questions come first."""
     if path.endswith(("/METADATA", "/PKG-INFO", ".egg-info")):
         return _METADATA.fullmatch(path) is not None

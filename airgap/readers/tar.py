@@ -39,6 +39,10 @@ class Entry:
     target: str = ""
     sparse: bool = False
     """Its bytes in the archive are pieces of the file, not the file."""
+    mode: int = 0
+    """Permission bits, setuid, setgid and sticky among them."""
+    uid: int = 0
+    gid: int = 0
 
 
 _KINDS = {
@@ -90,6 +94,15 @@ class TarStream:
         self._left = 0
         return data
 
+    def chunk(self, count: int) -> bytes:
+        """The next bytes of the current entry, at most `count`; b'' at its end."""
+        wanted = min(count, self._left)
+        data = self._stream.read(wanted) if wanted else b""
+        if wanted and not data:
+            raise self._cut_off()
+        self._left -= len(data)
+        return data
+
     def _begin(self, size: int) -> None:
         self._left, self._padding = size, -size % BLOCK
 
@@ -116,14 +129,15 @@ class TarStream:
             raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
         if found is EntryKind.FILE and kind != b"S" and path.endswith("/"):
             found = EntryKind.DIRECTORY  # how tar wrote directories before it had a type for them
+        mode, uid, gid = (_lenient(header[at : at + 8]) for at in (100, 108, 116))
         if found is not EntryKind.FILE:
-            return Entry(path, found, 0, target)
+            return Entry(path, found, 0, target, mode=mode & 0o7777, uid=uid, gid=gid)
         if "size" in extended:
             size = self._decimal(extended["size"])
         sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in extended)
         if kind == b"S":
             self._skip_sparse_map(header)
-        return Entry(path, found, size, "", sparse)
+        return Entry(path, found, size, "", sparse, mode & 0o7777, uid, gid)
 
     def _extension(self, kind: bytes, size: int) -> dict[str, str]:
         if size > MAX_EXTENDED:
@@ -203,6 +217,14 @@ class TarStream:
 
     def _cut_off(self) -> InputError:
         return InputError(f"{self.what}: the archive ends early", remedy="fetch the image again")
+
+
+def _lenient(field: bytes) -> int:
+    """Mode, user or group; 0 for what is no number, as builders write for an owner they do not know."""
+    if field[:1] in (b"\x80", b"\xff"):
+        return max(0, int.from_bytes(field[1:], "big", signed=True))
+    digits = field.split(b"\0", 1)[0].strip()
+    return int(digits or b"0", 8) if not digits.strip(b"01234567") else 0
 
 
 def _path(header: bytes) -> str:

@@ -8,7 +8,7 @@ containerd does when it unpacks (`fs.RootPath`).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from airgap.errors import InputError
 from airgap.readers.decompress import decompressed
@@ -35,6 +35,19 @@ class Layer:
     open: Callable[[], BinaryIO]
 
 
+class Entries(Protocol):
+    """The entries of a layer in their order: a tar that is read, or what was kept of one."""
+
+    @property
+    def what(self) -> str: ...
+
+    def __iter__(self) -> Iterator[Entry]: ...
+
+    def read(self, max_bytes: int) -> bytes | None:
+        """The bytes of the entry that came last; None where nobody kept them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFile:
     """A file that was wanted: its bytes, or None where they are more than allowed, and its layer's digest."""
@@ -43,6 +56,9 @@ class ImageFile:
     data: bytes | None
     size: int
     layer: str
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,11 @@ class Union:
             self._pass(layer, what, donors)
             self._kept -= sum(len(donor.data or b"") for donor in donors.values() if donor)
 
+    def apply_kept(self, entries: Entries, digest: str) -> None:
+        """Put a layer on top of which only its entries were kept: it is read from nowhere again."""
+        self._layer += 1
+        self._pass_entries(entries, digest, {})
+
     def files(self) -> dict[str, ImageFile]:
         """Everything wanted that is there, a symbolic link under its own path with the bytes it leads to."""
         found: dict[str, ImageFile] = {}
@@ -103,21 +124,23 @@ class Union:
 
     def _pass(self, layer: Layer, what: str, donors: dict[str, ImageFile | None]) -> set[str]:
         """Read a layer; `donors` are paths to keep for hard links. Returns the targets that were not kept."""
-        lacking: set[str] = set()
         with layer.open() as stream, decompressed(stream, what) as inside:
-            tar = TarStream(inside, what)
-            for entry in tar:
-                parts = _parts(entry.path, what)
-                if not parts:
-                    continue
-                parent = self._parent(parts[:-1])
-                name = parts[-1]
-                if name == OPAQUE:
-                    self._hide(parent)
-                elif name.startswith(WHITEOUT):
-                    self._hide([*parent, name.removeprefix(WHITEOUT)])
-                else:
-                    self._put([*parent, name], entry, _Incoming(tar, layer.digest, donors, lacking))
+            return self._pass_entries(TarStream(inside, what), layer.digest, donors)
+
+    def _pass_entries(self, entries: Entries, digest: str, donors: dict[str, ImageFile | None]) -> set[str]:
+        lacking: set[str] = set()
+        for entry in entries:
+            parts = _parts(entry.path, entries.what)
+            if not parts:
+                continue
+            parent = self._parent(parts[:-1])
+            name = parts[-1]
+            if name == OPAQUE:
+                self._hide(parent)
+            elif name.startswith(WHITEOUT):
+                self._hide([*parent, name.removeprefix(WHITEOUT)])
+            else:
+                self._put([*parent, name], entry, _Incoming(entries, digest, donors, lacking))
         return lacking
 
     def _put(self, parts: list[str], entry: Entry, incoming: "_Incoming") -> None:
@@ -141,7 +164,7 @@ class Union:
     def _put_hard_link(self, parts: list[str], entry: Entry, incoming: "_Incoming") -> None:
         """A second name for what an earlier entry, or a layer below, has put there."""
         path = "/".join(parts)
-        target = _parts(entry.target, incoming.tar.what)
+        target = _parts(entry.target, incoming.entries.what)
         real = [*self._parent(target[:-1]), *target[-1:]]
         node = _find(self._root, real)
         if node and node.link is not None:
@@ -222,14 +245,15 @@ class Union:
 class _Incoming:
     """The entry at hand's layer: where its bytes are, and what the pass has found so far."""
 
-    tar: TarStream
+    entries: Entries
     layer: str
     donors: dict[str, ImageFile | None]
     lacking: set[str]
 
     def file(self, path: str, entry: Entry, room: int) -> ImageFile:
         whole = entry.size <= room and not entry.sparse
-        return ImageFile(path, self.tar.read(room) if whole else None, entry.size, self.layer)
+        data = self.entries.read(room) if whole else None
+        return ImageFile(path, data, entry.size, self.layer, entry.mode, entry.uid, entry.gid)
 
 
 def _parts(path: str, what: str) -> list[str]:

@@ -162,3 +162,37 @@ def test_zstd_without_a_decompressor_says_what_to_install(monkeypatch: pytest.Mo
     with pytest.raises(UnreadableLayer, match="compressed with zstd") as caught:
         unpacked(b"\x28\xb5\x2f\xfd....")
     assert "airgap[images]" in caught.value.remedy
+
+
+def test_owner_and_mode_are_read_and_an_entry_comes_in_chunks() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        info = tarfile.TarInfo("usr/bin/su")
+        info.size, info.mode, info.uid, info.gid = 5, 0o4755, 1000, 3_000_000
+        archive.addfile(info, io.BytesIO(b"12345"))
+        info = tarfile.TarInfo("after")
+        info.size = 1
+        archive.addfile(info, io.BytesIO(b"x"))
+    stream = TarStream(io.BytesIO(out.getvalue()), "layer")
+    entries = iter(stream)
+    first = next(entries)
+    assert (first.mode, first.uid, first.gid) == (0o4755, 1000, 3_000_000)
+    assert [stream.chunk(3), stream.chunk(3), stream.chunk(3)] == [b"123", b"45", b""]
+    assert next(entries).path == "after"
+    assert stream.chunk(0) == b""
+
+
+def test_an_owner_that_is_no_number_is_nobody_in_particular() -> None:
+    header = bytearray(tar([("a", b"")])[:512])
+    header[108:116] = b"\xff" * 7 + b"\xfe"
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
+    [entry] = TarStream(io.BytesIO(bytes(header)), "layer")
+    assert entry.uid == 0
+
+
+def test_an_entry_that_is_cut_off_is_refused_in_chunks_too() -> None:
+    stream = TarStream(io.BytesIO(tar([("a", b"12345")])[:514]), "layer")
+    next(iter(stream))
+    assert stream.chunk(2) == b"12"
+    with pytest.raises(InputError, match="ends early"):
+        stream.chunk(2)
