@@ -136,7 +136,7 @@ def examine(
         except IntegrityError as error:
             findings.append(_finding("layout-disagrees", INDEX_FILE, error.message, remedy=RECOPY))
     known_bad = {finding.subject for finding in findings}
-    blobs = {str(blob_path(digest)): blob for digest, blob in signed.statement.blobs.items()}
+    blobs = {str(blob_path(digest)): blob for digest, blob in signed.statement.travelling.items()}
     files = {path: blob for path, blob in blobs.items() if path not in known_bad}
     findings += hash_files(media, files, progress, jobs or os.cpu_count() or 1)
     return contents, distinct(findings)
@@ -168,7 +168,7 @@ def survey(media: Media, signed: Signed) -> list[Finding]:
 def expected_sizes(signed: Signed) -> dict[str, int | None]:
     """Every file of the bundle by its path, with its size in bytes where the envelope fixes it."""
     sizes: dict[str, int | None] = {path: len(data) for path, data in checkable(signed.envelope, b"").items()}
-    blobs = {str(blob_path(digest)): blob.size for digest, blob in signed.statement.blobs.items()}
+    blobs = {str(blob_path(digest)): blob.size for digest, blob in signed.statement.travelling.items()}
     unfixed = dict.fromkeys((INDEX_FILE, SUMS, HOWTO_FILE))
     return {**sizes, **unfixed, ENVELOPE_FILE: len(signed.envelope), LAYOUT_FILE: len(OCI_LAYOUT), **blobs}
 
@@ -346,8 +346,9 @@ def _check_file(
 
 def _read_document(media: Media, statement: Statement, digest: Sha256) -> bytes:
     stated = statement.blobs.get(digest)
-    if stated is None:
-        raise IntegrityError(f"{digest}: named by the bundle's documents and not signed", remedy=RECOPY)
+    if stated is None or (statement.base and digest in statement.base.blobs):
+        message = f"{digest}: named by the bundle's documents and not signed to travel with them"
+        raise IntegrityError(message, remedy=RECOPY)
     path = blob_path(digest)
     if stated.size > MAX_DOCUMENT:
         raise IntegrityError(f"{path}: {stated.size} bytes, more than any manifest or lock has")
@@ -391,7 +392,7 @@ def _parse_sums(sums: bytes) -> dict[str, str]:
 
 
 def _stated_sums(statement: Statement) -> dict[str, str]:
-    blobs = {str(blob_path(digest)): str(blob.sha384) for digest, blob in statement.blobs.items()}
+    blobs = {str(blob_path(digest)): str(blob.sha384) for digest, blob in statement.travelling.items()}
     return {LAYOUT_FILE: _sha384(OCI_LAYOUT), INDEX_FILE: statement.index.sha384, **blobs}
 
 

@@ -30,7 +30,7 @@ from airgap.model import (
 )
 from airgap.trust import envelope, keys, root, statement
 from airgap.trust.checkable import checkable, render_sums
-from airgap.trust.statement import StatedArtifact, StatedBlob, Statement, Subject
+from airgap.trust.statement import Base, StatedArtifact, StatedBlob, Statement, Subject
 from tests.images import OCI, Layout, single
 
 CREATED = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
@@ -187,7 +187,11 @@ def write_bundle(
         blobs |= documents
     index = render_index(packed, digest_of(lock_bytes))
     held = {digest: StatedBlob(_sha384(data), len(data)) for digest, data in blobs.items()}
-    sums = render_sums({"oci-layout": _sha384(OCI_LAYOUT), "index.json": _sha384(index)}, held)
+    base = stated.get("base")
+    assert base is None or isinstance(base, Base)
+    travelling = {digest: data for digest, data in blobs.items() if not base or digest not in base.blobs}
+    listed = {digest: held[digest] for digest in travelling}
+    sums = render_sums({"oci-layout": _sha384(OCI_LAYOUT), "index.json": _sha384(index)}, listed)
     values = {
         "name": name,
         "version": version,
@@ -210,7 +214,7 @@ def write_bundle(
     secrets = [secret for secret in (by or trust()).holders if secret.holder.name in signers]
     signatures = [s for secret in secrets for s in envelope.sign(payload, statement.PAYLOAD_TYPE, secret)]
     sealed = envelope.render(payload, statement.PAYLOAD_TYPE, signatures)
-    for digest, data in blobs.items():
+    for digest, data in travelling.items():
         (path / "blobs" / "sha256" / digest).write_bytes(data)
     files = {"oci-layout": OCI_LAYOUT, "index.json": index, "bundle.dsse.json": sealed}
     for file_path, data in (files | checkable(sealed, sums)).items():

@@ -27,11 +27,11 @@ HTTP_OF_PUSH = "airgap.isolated.push_http"
 
 LEVELS = [
     {"model", "errors", "progress", "__init__"},
-    {"decode", "store", "workers", "oci", "tags"},
+    {"decode", "store", "workers", "oci", "tags", "base32"},
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
     {"trust", "layout", "readers"},
-    {"verify", "pinned", "pkcs11", "keyfiles", "probe"},
+    {"verify", "pinned", "pkcs11", "keyfiles", "probe", "inventory"},
     {"isolated", "connected", "readiness", "audit"},
     {"cli", "__main__", "bootstrap"},
 ]
@@ -83,6 +83,7 @@ def isolated_side() -> list[str]:
             "rollback",
             "uninstall",
             "gc",
+            "inventory",
             "export",
             "load",
             "push",

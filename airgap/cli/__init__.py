@@ -32,7 +32,7 @@ class Verbs(click.Group):
 
     connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "check", "build", "sign")
     isolated: ClassVar[tuple[str, ...]] = (
-        "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push",
+        "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
     )  # fmt: skip
     both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust", "probe")
 
@@ -84,6 +84,7 @@ HELP = {
     "export": "write an installed container as one tar",
     "load": "load an installed container into an engine",
     "push": "push an artifact to a registry",
+    "inventory": "show what a site holds, for a delta",
     "inspect": "show what is in a bundle",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from airgap.cli.base import base_option, chosen_base
 from airgap.cli.options import FILE, instant, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.signing import load_signers, read_root, roots_beside, show_signatures, signature_state
+from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.cli.workspace import open_context, read_locked
+from airgap.connected.base import KnownBase
 from airgap.connected.build import Built, Edition, build_bundle
 from airgap.connected.installer import carried_installer, read_aloud
 from airgap.connected.ledger import Ledger, open_ledger
@@ -25,10 +28,12 @@ from airgap.trust.statement import MAX_SEQUENCE
 
 @click.command(
     epilog="""\b
-Example
+Examples
   airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --out out
+  airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --base 7K2-M9Q-XR1-…
 Exit codes: 0 built (holders may still have to sign), 3 no current lock or the bundle exists,
-  4 a source failed, 6 bytes are not what was locked, 7 a key may not sign, 9 no space or permission
+  4 a source failed, 6 bytes are not what was locked, 7 a key may not sign, 9 no space or permission,
+  10 nothing at hand has the inventory that --base names
 """
 )
 @click.argument("manifest", type=FILE)
@@ -53,6 +58,7 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
     show_default=True,
     help="How long it may be installed.",
 )
+@base_option
 @click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
 @passphrase_option
 @json_option
@@ -65,6 +71,7 @@ def build(
     epoch: int | None,
     created_at: datetime | None,
     expires_in: timedelta,
+    bases: tuple[str, ...],
     *,
     replace: bool,
     passphrase_fd: int | None,
@@ -75,6 +82,8 @@ def build(
     What the store holds is not fetched again. A bundle that other holders still have to sign is
     built all the same: airgap sign adds them, and until then it verifies with exit code 7. Of the
     versions before --root, those that lie beside it travel along, for sites that have not seen them.
+    With --base the bundle is a delta: it carries only what that base lacks, and a site that does not
+    hold the rest refuses it.
     """
     locked = read_locked(manifest)
     trusted = read_root(root)
@@ -83,6 +92,7 @@ def build(
     created = created_at or _creation_time()
     progress = progress_for(json=as_json)
     context = open_context(locked.lock.target, locked.directory, progress, locked.logins)
+    base = chosen_base(bases, context.store)
     with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:
             _note_first(locked.lock.channel)
@@ -97,12 +107,13 @@ def build(
             signers=signers,
             replace=replace,
             context=context,
+            base=base,
         )
     surveyed = survey(built.envelope, trusted)
     if as_json:
         emit(_document(built, surveyed))
     else:
-        _show(built, surveyed)
+        _show(built, surveyed, base)
         _show_installer(built, carried_installer(locked.lock))
 
 
@@ -142,19 +153,25 @@ def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
         "payload_sha384": surveyed.payload,
         "created_at": render_instant(stated.created_at),
         "expires_at": render_instant(stated.expires_at),
-        "blobs": len(stated.blobs),
+        "blobs": len(stated.travelling),
         "bytes": stated.total_bytes,
         "fetched_bytes": built.fetched_bytes,
+        "base": base_document(stated),
         **signature_state(surveyed),
     }
 
 
-def _show(built: Built, surveyed: Surveyed) -> None:
+def _show(built: Built, surveyed: Surveyed, base: KnownBase | None) -> None:
     stated = built.statement
     click.echo(
-        f"{printable(str(built.path))}: {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs,"
+        f"{printable(str(built.path))}: {len(stated.artifacts)} artifacts, {len(stated.travelling)} blobs,"
         f" {human_bytes(stated.total_bytes)}; fetched {human_bytes(built.fetched_bytes)}"
     )
+    for line in delta_lines(stated):
+        click.echo(line)
+    if base:
+        of = "which is" if stated.base else "a whole bundle: it shares nothing with"
+        click.echo(f"  {of} {printable(base.what)}")
     click.echo(f"{stated.place}, expires {render_instant(stated.expires_at)}")
     show_signatures(surveyed, built.path)
 

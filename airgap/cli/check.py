@@ -1,6 +1,7 @@
 """`airgap check`: what cannot run on the target, with evidence."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from airgap.decode import Fields, parse_toml, read_capped
 from airgap.lock import Lock, parse_lock
 from airgap.manifest import MAX_MANIFEST, Manifest, load_manifest, read_target, target_table
 from airgap.media import Media
-from airgap.model import Target
+from airgap.model import Sha256, Target
 from airgap.progress import Progress
 from airgap.readiness.check import judge
 from airgap.readiness.judgement import Report
@@ -65,8 +66,8 @@ def judge_bundle(bundle: Path, progress: Progress) -> Report:
 def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Target, Gathered]:
     """The evidence of a bundle, of a lock, of a manifest's current lock, or of the manifest alone."""
     if subject.is_dir():
-        lock = _bundle_lock(subject)
-        return _gather_lock(lock, subject, other, progress, (), bundle=subject)
+        lock, elsewhere = _bundle_lock(subject)
+        return _gather_lock(lock, subject, other, progress, (), bundle=subject, elsewhere=elsewhere)
     if subject.name.endswith(".lock.json"):
         lock = parse_lock(read_capped(subject), str(subject))
         return _gather_lock(lock, subject.parent, other, progress, ())
@@ -80,11 +81,14 @@ def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Ta
         return target, gather_manifest(manifest, target, opener)
 
 
-def _bundle_lock(path: Path) -> Lock:
-    """The lock that the bundle states, whoever signed it. Raises InputError or IntegrityError."""
+def _bundle_lock(path: Path) -> tuple[Lock, Collection[Sha256]]:
+    """The lock that the bundle states, whoever signed it, and the blobs that do not travel in it.
+
+    Raises InputError or IntegrityError.
+    """
     with Media(path) as media:
-        envelope = read_envelope(media, also=", a lock, or a manifest")
-        return read_stated_lock(media, survey(envelope, None).statement)
+        stated = survey(read_envelope(media, also=", a lock, or a manifest"), None).statement
+        return read_stated_lock(media, stated), stated.counted_on.keys()
 
 
 def _current_lock(path: Path, manifest: Manifest) -> Lock | None:
@@ -104,10 +108,11 @@ def _gather_lock(
     logins: tuple[str, ...],
     *,
     bundle: Path | None = None,
+    elsewhere: Collection[Sha256] = (),
 ) -> tuple[Target, Gathered]:
     target = other or lock.target
     context = open_context(target, directory, progress, logins)
-    with progress.task("reading evidence", None), Opener(context, bundle) as opener:
+    with progress.task("reading evidence", None), Opener(context, bundle, elsewhere) as opener:
         return target, gather_lock(lock, target, opener)
 
 

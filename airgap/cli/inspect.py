@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, json_option, root_options
-from airgap.cli.stated import read_envelope, read_stated_lock
+from airgap.cli.stated import base_document, delta_lines, read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, human_bytes, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
@@ -75,7 +75,9 @@ def _read_bundle(path: Path, root: Root | None) -> _Inspected:
         surveyed = survey(data, judge)
         lock = read_stated_lock(media, surveyed.statement)
         models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
-        return _Inspected(lock, surveyed, {model.name: read_weights(media, model) for model in models})
+        absent = surveyed.statement.counted_on.keys()
+        weights = {model.name: read_weights(media, model, absent) for model in models}
+        return _Inspected(lock, surveyed, weights)
 
 
 def _document(inspected: _Inspected) -> dict[str, object]:
@@ -119,8 +121,9 @@ def _stated(surveyed: Surveyed) -> dict[str, object]:
         "expires_at": render_instant(stated.expires_at),
         "payload_sha384": surveyed.payload,
         "digests": {artifact.name: f"sha256:{artifact.digest}" for artifact in stated.artifacts},
-        "blobs": len(stated.blobs),
+        "blobs": len(stated.travelling),
         "total_bytes": stated.total_bytes,
+        "base": base_document(stated),
         "signers": None if tally is None else list(tally.signers),
         "missing": None if tally is None else sorted((*tally.missing, *tally.partial)),
         "threshold": surveyed.threshold or None,
@@ -161,6 +164,8 @@ def _show_statement(surveyed: Surveyed) -> None:
         click.echo(f"{len(surveyed.keyids)} signatures, not judged: give --site, or --root and --fingerprint")
     else:
         click.echo(surveyed.tally.describe(surveyed.threshold))
+    for line in delta_lines(stated):
+        click.echo(line)
 
 
 def _size(artifact: Artifact) -> int:

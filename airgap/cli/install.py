@@ -32,7 +32,8 @@ Examples
   airgap install /media/disc1 --site /srv/airgap --venv /opt/serving --set serving
 Exit codes: 0 installed or already there, 3 not a bundle or no such set, 6 bytes differ,
   7 signatures, root or sequence do not hold, 8 artifacts of two bundles collide,
-  9 no space, no permission, the media cannot be read, or this host cannot make the venv
+  9 no space, no permission, the media cannot be read, or this host cannot make the venv,
+  10 a delta counts on what the site lacks
 After anything but 0 nothing installed has changed; run the same command again. Where only making
 the venv failed, the bundles are installed and an older venv stays.
 Newer roots that BUNDLE brings are kept as soon as they are proven.

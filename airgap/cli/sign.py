@@ -8,7 +8,7 @@ import click
 from airgap.cli.check import judge_bundle
 from airgap.cli.options import FILE, json_option
 from airgap.cli.passphrase import passphrase_option, passphrases
-from airgap.cli.stated import read_envelope, read_sums
+from airgap.cli.stated import delta_lines, read_envelope, read_sums
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.connected.build import write_checkable
 from airgap.keyfiles import load_secret
@@ -84,8 +84,10 @@ def _show(stated: Statement, report: Report) -> None:
     click.echo(f"{stated.name} {stated.version}, {stated.place}")
     for artifact in stated.artifacts:
         click.echo(f"  {artifact.kind:10} {artifact.name}  sha256:{artifact.digest}")
-    size = f"{len(stated.blobs)} blobs, {human_bytes(stated.total_bytes)}"
+    size = f"{len(stated.travelling)} blobs, {human_bytes(stated.total_bytes)}"
     lifetime = f"made {render_instant(stated.created_at)}, expires {render_instant(stated.expires_at)}"
     click.echo(f"{size}; {lifetime}")
+    for line in delta_lines(stated):
+        click.echo(line)
     for line in brief(report):
         click.echo(printable(f"check: {line}"))

@@ -1,7 +1,9 @@
 """What a bundle states, read from its media without judging who signed it: for verbs that show or ask."""
 
+from airgap.cli.terminal import human_bytes
 from airgap.decode import MAX_DOCUMENT
 from airgap.errors import InputError, IntegrityError
+from airgap.inventory import inventory_id
 from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
 from airgap.lock import Lock, parse_lock
 from airgap.media import Media
@@ -26,6 +28,29 @@ def read_sums(media: Media) -> bytes:
     if len(data) > MAX_DOCUMENT:
         raise IntegrityError(f"{media.root}: {SUMS} is larger than {MAX_DOCUMENT} bytes")
     return data
+
+
+def delta_lines(stated: Statement) -> list[str]:
+    """That a bundle is a delta, and what it counts on; nothing for a whole one."""
+    if stated.base is None:
+        return []
+    counted = stated.counted_on.values()
+    size = human_bytes(sum(blob.size for blob in counted))
+    base = inventory_id(stated.base.inventory)
+    return [f"a delta: counts on {len(counted)} blobs more, {size}, of inventory {base}"]
+
+
+def base_document(stated: Statement) -> dict[str, object] | None:
+    """The same for `--json`; null for a whole bundle."""
+    if stated.base is None:
+        return None
+    counted = stated.counted_on.values()
+    return {
+        "inventory": inventory_id(stated.base.inventory),
+        "digest": stated.base.inventory,
+        "blobs": len(counted),
+        "bytes": sum(blob.size for blob in counted),
+    }
 
 
 def read_stated_lock(media: Media, stated: Statement) -> Lock:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
-from airgap.errors import IntegrityError
+from airgap.errors import IntegrityError, MissingPartError
+from airgap.isolated.counted import Lacking, lost_blobs, uses_of
 from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
@@ -25,7 +27,8 @@ Examples
   airgap verify /media/disc1 --site /srv/airgap
   airgap verify /media/disc1 --root 1.root.json --fingerprint "9f3a 01c4 …"
 Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
-  7 signatures, root or sequence do not hold, 9 the media cannot be read
+  7 signatures, root or sequence do not hold, 9 the media cannot be read,
+  10 as signed, but a delta that counts on what the site lacks
 """
 )
 @click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
@@ -57,7 +60,7 @@ def verify(
     memory = (load_memory(Site(site)) if site else Memory()).following(trusted)
     recipient = load_recipient(Site(site)) if site else make_recipient(site_name or "", ())
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
-    found: list[tuple[Path, Verification]] = []
+    found: list[tuple[Path, Verification, Lacking | None]] = []
     for bundle in bundles:
         with Media(bundle) as media:
             trusted = newest(trusted, carried_roots(media, trusted))
@@ -70,15 +73,25 @@ def verify(
                 progress=progress_for(json=as_json),
                 jobs=jobs,
             )
-        found.append((bundle, verification))
+        lacking = _lacking(verification, Site(site), bundle) if site else None
+        found.append((bundle, verification, lacking))
         if not as_json:
-            _show(bundle, verification)
+            _show(bundle, verification, lacking)
     if as_json:
-        emit({"bundles": [_document(bundle, verification) for bundle, verification in found]})
-    return 0 if all(verification.sound for _, verification in found) else IntegrityError.exit_code
+        emit({"bundles": [_document(*one) for one in found]})
+    if not all(verification.sound for _, verification, _ in found):
+        return IntegrityError.exit_code
+    return MissingPartError.exit_code if any(lacking and lacking.blobs for *_, lacking in found) else 0
 
 
-def _show(bundle: Path, verification: Verification) -> None:
+def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:
+    """What a delta counts on and the site has not, by name and size; each bundle is judged by itself."""
+    stated = verification.judged.statement
+    artifacts = verification.contents.artifacts if verification.contents else ()
+    return Lacking(bundle, stated, lost_blobs(site, stated.counted_on), uses_of(artifacts))
+
+
+def _show(bundle: Path, verification: Verification, lacking: Lacking | None) -> None:
     judged = verification.judged
     stated = judged.statement
     print_findings(verification.findings)
@@ -90,12 +103,26 @@ def _show(bundle: Path, verification: Verification) -> None:
     click.echo(f"  signed by {', '.join(judged.signers)}{missing}; {until}")
     size = human_bytes(stated.total_bytes)
     verdict = "every byte is as signed" if verification.sound else "NOT what was signed: do not install it"
-    click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.blobs)} blobs, {size}: {verdict}")
+    click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.travelling)} blobs, {size}: {verdict}")
+    for line in delta_lines(stated):
+        click.echo(f"  {line}")
+    if stated.base and lacking:
+        _show_lacking(lacking)
     if not verification.sound:
         click.echo(f"  {len(verification.findings)} findings in {printable(shown(str(bundle)))}")
 
 
-def _document(bundle: Path, verification: Verification) -> dict[str, object]:
+def _show_lacking(lacking: Lacking) -> None:
+    if not lacking.blobs:
+        click.echo("  which the site holds")
+        return
+    size = human_bytes(lacking.total_bytes)
+    click.echo(f"  of which the site LACKS {len(lacking.blobs)}, {size}: it will be refused")
+    for line in lacking.lines():
+        click.echo(printable(f"    {line}"))
+
+
+def _document(bundle: Path, verification: Verification, lacking: Lacking | None) -> dict[str, object]:
     judged = verification.judged
     stated = judged.statement
     return {
@@ -115,7 +142,9 @@ def _document(bundle: Path, verification: Verification) -> dict[str, object]:
         "signers": list(judged.signers),
         "missing": list(judged.missing),
         "artifacts": [{"kind": a.kind.value, "name": a.name, "digest": a.digest} for a in stated.artifacts],
-        "blobs": len(stated.blobs),
+        "blobs": len(stated.travelling),
         "bytes": stated.total_bytes,
+        "base": base_document(stated),
+        "lacking": sorted(lacking.blobs) if lacking else None,
         "findings": [finding.as_json() for finding in verification.findings],
     }

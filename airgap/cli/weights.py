@@ -1,13 +1,13 @@
 """What `inspect` says of a model's weights: formats, shares and sizes, from the headers in a bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from airgap.cli.terminal import human_bytes
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import blob_path
 from airgap.media import Media
-from airgap.model import ModelArtifact
+from airgap.model import ModelArtifact, Sha256
 from airgap.readers.checkpoint import Checkpoint, read_checkpoints
 from airgap.readiness.nvfp4 import Quantization, assess, prove_nvfp4
 
@@ -22,8 +22,15 @@ class Weights:
     problem: str = ""
 
 
-def read_weights(media: Media, artifact: ModelArtifact) -> Weights:
-    """Headers and configs of a model in a bundle. Raises HostError when the media cannot be read."""
+def read_weights(media: Media, artifact: ModelArtifact, absent: Collection[Sha256] = ()) -> Weights:
+    """Headers and configs of a model in a bundle. Raises HostError when the media cannot be read.
+
+    Of a model some of whose files are `absent`, as in a delta, nothing is said.
+    """
+    if missing := [file for file in artifact.files if file.sha256 in absent]:
+        return Weights(
+            problem=f"{len(missing)} of its {len(artifact.files)} files do not travel in this delta"
+        )
     blobs: dict[str, str] = {file.path: blob_path(file.sha256) for file in artifact.files}
 
     def read(path: str, start: int, count: int) -> bytes:

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from threading import Event
 
+from airgap.connected.base import KnownBase, counted_on, require_same_bytes
+from airgap.connected.issued import remember
 from airgap.connected.ledger import Ledger
 from airgap.connected.locking import fetch
 from airgap.connected.source import Context
@@ -44,6 +46,7 @@ from airgap.trust.keys import Signer
 from airgap.trust.root import Floor
 from airgap.trust.statement import (
     PAYLOAD_TYPE,
+    Base,
     Previous,
     StatedArtifact,
     StatedBlob,
@@ -68,11 +71,15 @@ class Edition:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What goes into the bundle: the lock, its exact bytes, and what its artifacts become."""
+    """What goes into the bundle: the lock, its exact bytes, and what its artifacts become.
+
+    `counted_on` are the files that the other side holds, and that do not travel.
+    """
 
     lock: Lock
     lock_bytes: bytes
     packed: tuple[BundledArtifact, ...]
+    counted_on: frozenset[Sha256]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,11 @@ def build_bundle(
     signers: Sequence[Signer],
     replace: bool,
     context: Context,
+    base: KnownBase | None = None,
 ) -> Built:
     """Fetch what the store lacks, lay the bundle out, read every byte back, state it, sign it.
+
+    Of what a `base` holds already the bytes in the store are hashed, stated, and left out.
 
     Raises SourceError, IntegrityError, HostError, or InputError when the bundle exists already.
     """
@@ -107,21 +117,30 @@ def build_bundle(
             remedy="raise the manifest's version, choose another --out, or pass --replace",
         )
     fetched = fetch_missing(lock, context)
-    contents = _Contents(lock, lock_bytes, tuple(pack(artifact) for artifact in lock.artifacts))
+    absent = counted_on(lock, base.blobs) if base else frozenset()
+    contents = _Contents(lock, lock_bytes, tuple(pack(artifact) for artifact in lock.artifacts), absent)
     with _staging(destination) as staging:
-        sizes = _lay_out(contents, staging, context)
-        blobs = _read_back(staging, sizes, context.progress)
+        places, sizes = _lay_out(contents, staging, context)
+        blobs = _read_back(places, sizes, context.progress)
+        if base:
+            require_same_bytes(base.what, base.stated, blobs)
         index = _read(staging / INDEX_FILE)
         sums = render_sums(
-            {LAYOUT_FILE: _digest(_read(staging / LAYOUT_FILE)), INDEX_FILE: _digest(index)}, blobs
+            {LAYOUT_FILE: _digest(_read(staging / LAYOUT_FILE)), INDEX_FILE: _digest(index)},
+            {digest: blob for digest, blob in blobs.items() if digest not in absent},
         )
-        previous = ledger.previous(edition.number)
-        statement = _state(contents, blobs, edition, previous, index=_subject(index), sums=_subject(sums))
+        statement = _state(
+            *(contents, blobs, edition, ledger.previous(edition.number)),
+            index=_subject(index),
+            sums=_subject(sums),
+            base=Base(base.digest, absent) if base and absent else None,
+        )
         payload = render(statement)
         envelope = _sign(payload, signers)
         _write(staging / ENVELOPE_FILE, envelope)
         write_checkable(staging, envelope, sums)
         _write_roots(staging, edition.roots)
+        remember(context.store, payload)
         ledger.record(edition.number, payload_digest(payload))
         _publish(staging, destination)
     return Built(destination, statement, envelope, fetched)
@@ -183,13 +202,20 @@ def _staging(destination: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _lay_out(contents: _Contents, staging: Path, context: Context) -> dict[Sha256, int]:
-    """Write oci-layout, index.json and every blob; returns each blob's promised size."""
+def _lay_out(
+    contents: _Contents, staging: Path, context: Context
+) -> tuple[dict[Sha256, Path], dict[Sha256, int]]:
+    """Write oci-layout, index.json and every blob that travels.
+
+    Returns where the bytes of each blob lie, in the store for one that does not travel, and its promised
+    size.
+    """
     lock_sha256 = lock_digest(contents.lock_bytes)
     sizes = {digest: file.size for digest, file in distinct_files(contents.lock.artifacts).items()}
-    _require_space(staging, 0 if _can_link(context, staging) else sum(sizes.values()))
+    travelling = [digest for digest in sizes if digest not in contents.counted_on]
+    _require_space(staging, 0 if _can_link(context, staging) else sum(sizes[d] for d in travelling))
     with host_errors(staging):
-        for digest in sizes:
+        for digest in travelling:
             _place(context.store.path(digest), staging / blob_path(digest))
     documents = {lock_sha256: contents.lock_bytes}
     for bundled in contents.packed:
@@ -200,7 +226,8 @@ def _lay_out(contents: _Contents, staging: Path, context: Context) -> dict[Sha25
             sizes[digest] = len(data)
     _write(staging / LAYOUT_FILE, OCI_LAYOUT)
     _write(staging / INDEX_FILE, render_index(contents.packed, lock_sha256))
-    return sizes
+    places = {digest: staging / blob_path(digest) for digest in sizes}
+    return places | {digest: context.store.path(digest) for digest in contents.counted_on}, sizes
 
 
 def _place(source: Path, destination: Path) -> None:
@@ -216,11 +243,13 @@ def _place(source: Path, destination: Path) -> None:
             os.fsync(copy.fileno())
 
 
-def _read_back(staging: Path, sizes: Mapping[Sha256, int], progress: Progress) -> dict[Sha256, StatedBlob]:
+def _read_back(
+    places: Mapping[Sha256, Path], sizes: Mapping[Sha256, int], progress: Progress
+) -> dict[Sha256, StatedBlob]:
     """Hash what lies on disk, once, with both algorithms. Raises IntegrityError naming each wrong blob."""
 
     def measure(digest: Sha256, stop: Event) -> tuple[Sha256, StatedBlob]:
-        return _measure(staging / blob_path(digest), progress, stop)
+        return _measure(places[digest], progress, stop)
 
     largest_first = sorted(sizes, key=lambda digest: (-sizes[digest], digest))
     with progress.task("reading back", sum(sizes.values())):
@@ -261,6 +290,7 @@ def _state(
     *,
     index: Subject,
     sums: Subject,
+    base: Base | None,
 ) -> Statement:
     """Everything that will be signed, in one value."""
     lock = contents.lock
@@ -283,6 +313,7 @@ def _state(
         index=index,
         sums=sums,
         audience=lock.audience,
+        base=base,
     )
 
 

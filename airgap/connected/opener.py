@@ -1,6 +1,7 @@
 """Opens the bytes that `check` reads: of a bundle or the store, local files, and by ranges the rest."""
 
 import os
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
@@ -13,7 +14,7 @@ from airgap.connected.ranges import RemoteSource, fetch_metadata
 from airgap.connected.source import Context
 from airgap.errors import InputError
 from airgap.layout import blob_path
-from airgap.model import Local, LockedFile, Remote
+from airgap.model import Local, LockedFile, Remote, Sha256
 from airgap.readers.source import FileSource, Source
 from airgap.readers.zip import Archive
 from airgap.readiness.reading import ENGINES, Seen, read_metadata, read_package
@@ -23,12 +24,16 @@ from airgap.tags import normalized_name
 class Opener:
     """Opens files where their bytes are: in the bundle, in the store, locally, else by ranges.
 
-    A context manager; `traffic` counts what was fetched. Without a bundle the store is asked first.
+    A context manager; `traffic` counts what was fetched. Without a bundle the store is asked first, and
+    for the blobs that are `elsewhere`: those that a delta does not carry.
     """
 
-    def __init__(self, context: Context, bundle: Path | None = None) -> None:
+    def __init__(
+        self, context: Context, bundle: Path | None = None, elsewhere: Collection[Sha256] = ()
+    ) -> None:
         self.context = context
         self._bundle = bundle
+        self._elsewhere = frozenset(elsewhere)
         self._open = ExitStack()
         self._remote: list[RemoteSource] = []
         self._metadata = 0
@@ -61,7 +66,8 @@ class Opener:
     def here(self, file: LockedFile) -> Path | None:
         """Where the bytes of a locked file lie on this host, None where nobody has fetched them."""
         if self._bundle:
-            return self._bundle / blob_path(file.sha256)
+            absent = file.sha256 in self._elsewhere
+            return self.context.store.path(file.sha256) if absent else self._bundle / blob_path(file.sha256)
         if self.context.store.holds(file.sha256, file.size):
             return self.context.store.path(file.sha256)
         match file.origin:

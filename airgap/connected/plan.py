@@ -1,7 +1,8 @@
-"""`airgap plan`: what a build would fetch and need, from the lock and the store alone."""
+"""`airgap plan`: what a build would fetch, need and carry, from the lock, the store and the base alone."""
 
 from dataclasses import dataclass
 
+from airgap.connected.base import KnownBase, counted_on
 from airgap.lock import Lock, distinct_files
 from airgap.model import Artifact
 from airgap.store import Store
@@ -9,16 +10,24 @@ from airgap.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One artifact: its files and bytes, and how many of those bytes the store holds already."""
+    """One artifact: its files and bytes, how many of those the store holds, and the other side.
+
+    `there` is 0 without a base.
+    """
 
     artifact: Artifact
     files: int
     size: int
     held: int
+    there: int
 
     @property
     def to_fetch(self) -> int:
         return self.size - self.held
+
+    @property
+    def travels(self) -> int:
+        return self.size - self.there
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +39,22 @@ class Plan:
     to_fetch: int
     linked: bool
     """Whether the bundle can link to the store instead of copying it."""
+    there: int = 0
+
+    @property
+    def travels(self) -> int:
+        """Bytes of files that the bundle carries; its own documents add some kilobytes."""
+        return self.size - self.there
 
     @property
     def disk_needed(self) -> int:
         """Bytes of free space a build needs: what is fetched, and the bundle where it cannot link."""
-        return self.to_fetch + (0 if self.linked else self.size)
+        return self.to_fetch + (0 if self.linked else self.travels)
 
 
-def make_plan(lock: Lock, store: Store, *, linked: bool) -> Plan:
-    """Judge the lock against what the store holds; opens no connection."""
+def make_plan(lock: Lock, store: Store, *, linked: bool, base: KnownBase | None = None) -> Plan:
+    """Judge the lock against what the store and the `base` hold; opens no connection."""
+    there = counted_on(lock, base.blobs) if base else frozenset()
     held = {
         digest: file.size
         for digest, file in distinct_files(lock.artifacts).items()
@@ -50,8 +66,11 @@ def make_plan(lock: Lock, store: Store, *, linked: bool) -> Plan:
             len(artifact.files),
             sum(file.size for file in artifact.files),
             sum(file.size for file in artifact.files if file.sha256 in held),
+            sum(file.size for file in artifact.files if file.sha256 in there),
         )
         for artifact in lock.artifacts
     )
-    size = sum(file.size for file in distinct_files(lock.artifacts).values())
-    return Plan(rows, size, size - sum(held.values()), linked)
+    files = distinct_files(lock.artifacts)
+    size = sum(file.size for file in files.values())
+    shared = sum(files[digest].size for digest in there)
+    return Plan(rows, size, size - sum(held.values()), linked, shared)

@@ -1,11 +1,12 @@
 """`airgap install`: bundles on media become the next generation of a site, whole or not at all."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airgap.errors import InputError
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
+from airgap.isolated.counted import Lacking, damaged_blobs, lost_blobs, require_base, uses_of
 from airgap.isolated.drift import verify_generation
 from airgap.isolated.generation import (
     Member,
@@ -27,6 +28,7 @@ from airgap.model import Sha256
 from airgap.pinned import carried_roots, extend, newest, trusted_root
 from airgap.progress import Progress
 from airgap.trust.root import Root
+from airgap.trust.statement import StatedBlob
 from airgap.verify import Contents, Signed, distinct, open_signed, read_contents, read_index, refuse, survey
 
 
@@ -69,18 +71,19 @@ def install(
 ) -> Installed:
     """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
 
-    Each byte of the media is read once. Installing again what is installed hashes what the site holds of
-    it, and brings back what was lost or damaged there, in a new generation. Waits up to `wait` seconds for
-    another change of the site to end. Raises TrustError, IntegrityError (naming every difference),
-    PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever the process is
-    killed, the site is wholly the old or wholly the new generation. Newer roots that the media bring are
-    kept as soon as they are proven, whatever becomes of the bundles.
+    Each byte of the media is read once. A delta that counts on what the site lacks is refused before
+    anything is touched (MissingPartError, which lists it). Installing again what is installed hashes what
+    the site holds of it, and brings back what was lost or damaged there, in a new generation. Waits up to
+    `wait` seconds for another change of the site to end. Raises TrustError, IntegrityError (naming every
+    difference), PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever
+    the process is killed, the site is wholly the old or wholly the new generation. Newer roots that the media
+    bring are kept as soon as they are proven, whatever becomes of the bundles.
     """
     with site.locked(asked, wait=wait, progress=progress):
         site.prepare()
         site.recover()
         memory, brought = _judge(media, site, now, keep=True)
-        _repair(site, brought, progress)
+        _settle(site, brought, progress)
         members, plan = _plan(site, brought)
         if approve:
             approve(members)
@@ -103,6 +106,7 @@ def plan_install(
 ) -> Plan:
     """What `install` would do, from reading signatures, names, sizes and documents alone; writes nothing."""
     _, brought = _judge(media, site, now, keep=False)
+    require_base([_lacking(one, site, brought) for one in brought], site)
     members, plan = _plan(site, brought)
     if approve:
         approve(members)
@@ -154,19 +158,47 @@ def _read(media: Media, site: Site, root: Root, memory: Memory, now: datetime) -
     return signed, read_contents(media, signed, index)
 
 
-def _repair(site: Site, brought: Iterable[_Brought], progress: Progress) -> None:
-    """Remove of what the site holds already all that is not what the bundles state.
+def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None:
+    """See that the site holds what deltas count on; then remove what it holds and is not what is stated.
 
     What a generation vouches for is believed, except when the bundle is installed again to repair it.
     """
     before, vouched = site.record(), vouched_blobs(site)
+    suspects = []
+    lacking = []
     for one in brought:
         stated = one.signed.statement.blobs
         require_same(one.bundle, stated, vouched)
         held = before.find(one.bundle.name)
         again = held is not None and held.payload == one.bundle.payload
         suspect = {digest: blob for digest, blob in stated.items() if again or digest not in vouched}
-        discard_damaged(site, suspect, progress)
+        lacking.append(_lacking(one, site, brought, suspect, progress))
+        suspects.append(suspect)
+    require_base(lacking, site)
+    for one, suspect in zip(brought, suspects, strict=True):
+        travelling = one.signed.statement.travelling
+        discard_damaged(site, {d: b for d, b in suspect.items() if d in travelling}, progress)
+
+
+def _lacking(
+    one: _Brought,
+    site: Site,
+    brought: Iterable[_Brought],
+    suspect: Mapping[Sha256, StatedBlob] | None = None,
+    progress: Progress | None = None,
+) -> Lacking:
+    """What a bundle counts on and neither the site holds nor another of the bundles brings.
+
+    Of the `suspect` blobs the bytes are hashed.
+    """
+    stated = one.signed.statement
+    beside = {digest for other in brought for digest in other.signed.statement.travelling}
+    counted = {digest: blob for digest, blob in stated.counted_on.items() if digest not in beside}
+    lost = lost_blobs(site, counted)
+    if suspect and progress:
+        doubted = {d: blob for d, blob in counted.items() if d in suspect and d not in lost}
+        lost |= damaged_blobs(site, doubted, progress)
+    return Lacking(one.media.root, stated, lost, uses_of(one.contents.artifacts))
 
 
 def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
@@ -197,7 +229,8 @@ def _copy(site: Site, brought: Iterable[_Brought], plan: Plan, progress: Progres
         own = {one.bundle.envelope: one.signed.envelope, one.bundle.index: one.contents.index}
         read |= {**one.contents.documents, **own}
         keep(site, {**one.contents.documents, **own})
-        wanted = {d: b for d, b in one.signed.statement.blobs.items() if d in plan.missing and d not in read}
+        travelling = one.signed.statement.travelling
+        wanted = {d: b for d, b in travelling.items() if d in plan.missing and d not in read}
         unread = {d: b for d, b in wanted.items() if not site.store.holds(d, b.size)}
         findings.append((one.media, copy_blobs(one.media, site, unread, progress)))
     for media, found in findings:

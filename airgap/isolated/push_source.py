@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from airgap.errors import AirgapError, InputError, IntegrityError
+from airgap.errors import AirgapError, InputError, IntegrityError, MissingPartError
 from airgap.isolated.generation import load_member
 from airgap.isolated.site import Site
 from airgap.layout import BundledArtifact, blob_path
@@ -80,6 +80,7 @@ class BundleSource:
     def __init__(self, media: Media, signed: Signed, contents: Contents) -> None:
         self._media = media
         self._blobs = signed.statement.blobs
+        self._travelling = signed.statement.travelling
         self._documents = contents.documents
         self.where = media.root
         self.artifacts = {bundled.artifact.name: bundled for bundled in contents.artifacts}
@@ -93,6 +94,11 @@ class BundleSource:
         raise IntegrityError(f"{digest}: a manifest that the bundle's documents do not name")
 
     def open(self, digest: Sha256) -> AbstractContextManager[Fill]:
+        if digest not in self._travelling:
+            raise MissingPartError(
+                f"{self.where} is a delta: blob {digest} does not travel, and the registry lacks it",
+                remedy="install it, then push from the site",
+            )
         return self._media.open(blob_path(digest))
 
     def sha384(self, digest: Sha256) -> Sha384 | None:

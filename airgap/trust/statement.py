@@ -5,6 +5,7 @@ The predicate type is a name, never fetched; docs/format.md describes the predic
 sha256 names a blob, because wheels, hubs and registries name by it; sha384 decides.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,6 +79,17 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """What a delta counts on: `blobs` that its site holds already, so that they need not travel.
+
+    `inventory` is the digest of all that the site was known to hold (`airgap.inventory`).
+    """
+
+    inventory: Sha384
+    blobs: frozenset[Sha256]
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """Everything that is signed about one bundle. Raises InputError when its parts contradict each other.
 
@@ -101,6 +113,8 @@ class Statement:
     sums: Subject
     audience: tuple[str, ...] = ()
     """Names of the sites it is for; empty for every site."""
+    base: Base | None = None
+    """None for a whole bundle; else this is a delta."""
 
     def __post_init__(self) -> None:
         problems = list(_contradictions(self))
@@ -115,9 +129,21 @@ class Statement:
         return f"channel {self.channel}{epoch}, sequence {self.sequence}{audience}"
 
     @property
+    def travelling(self) -> Mapping[Sha256, StatedBlob]:
+        """The blobs that must lie on the media: all of them, or for a delta those that its base lacks."""
+        if self.base is None:
+            return self.blobs
+        return {digest: blob for digest, blob in self.blobs.items() if digest not in self.base.blobs}
+
+    @property
+    def counted_on(self) -> Mapping[Sha256, StatedBlob]:
+        """The blobs that do not travel: the site must hold them. None for a whole bundle."""
+        return {digest: self.blobs[digest] for digest in sorted(self.base.blobs)} if self.base else {}
+
+    @property
     def total_bytes(self) -> int:
-        """Bytes of all blobs, each counted once."""
-        return sum(blob.size for blob in self.blobs.values())
+        """Bytes of all blobs that travel, each counted once."""
+        return sum(blob.size for blob in self.travelling.values())
 
 
 def render(statement: Statement) -> bytes:
@@ -142,13 +168,13 @@ def render(statement: Statement) -> bytes:
             }
             for artifact in statement.artifacts
         ],
-        "blobs": {
-            digest: {"sha384": blob.sha384, "size": blob.size} for digest, blob in statement.blobs.items()
-        },
-        "totals": {"blobs": len(statement.blobs), "bytes": statement.total_bytes},
+        "blobs": blobs_table(statement.blobs),
+        "totals": {"blobs": len(statement.travelling), "bytes": statement.total_bytes},
     }
     if statement.audience:
         predicate["audience"] = list(statement.audience)
+    if statement.base:
+        predicate["base"] = {"inventory": statement.base.inventory, "blobs": sorted(statement.base.blobs)}
     if statement.previous:
         predicate["previous"] = {
             "sequence": statement.previous.sequence,
@@ -179,13 +205,14 @@ def parse(payload: bytes, what: str = "statement") -> Statement:
     predicate = fields.table("predicate")
     build = _read_predicate(predicate)
     audience = read_audience(predicate)
+    base = _read_base(predicate.table("base")) if predicate.has("base") else None
     totals = predicate.table("totals")
     stated = (totals.integer("blobs"), totals.integer("bytes"))
     for table in (totals, predicate, fields):
         table.done()
     fields.raise_if_bad(what)
-    statement = build(index, sums, audience)
-    found = (len(statement.blobs), statement.total_bytes)
+    statement = build(index, sums, audience, base)
+    found = (len(statement.travelling), statement.total_bytes)
     if stated != found:
         totals.problem(
             "", f"states {stated[0]} blobs of {stated[1]} bytes; they are {found[0]} of {found[1]}"
@@ -194,7 +221,9 @@ def parse(payload: bytes, what: str = "statement") -> Statement:
     return statement
 
 
-def _read_predicate(fields: Fields) -> Callable[[Subject, Subject, tuple[str, ...]], Statement]:
+def _read_predicate(
+    fields: Fields,
+) -> Callable[[Subject, Subject, tuple[str, ...], Base | None], Statement]:
     """Read the fields now; build the value only once none of them is known to be wrong."""
     previous = fields.optional_table("previous")
     return partial(
@@ -210,7 +239,7 @@ def _read_predicate(fields: Fields) -> Callable[[Subject, Subject, tuple[str, ..
         read_target(fields.table("target")),
         fields.parsed("lock", sha256_hex, Sha256("")),
         tuple(_read_artifact(table) for table in fields.tables("artifacts")),
-        _read_blobs(fields.table("blobs")),
+        read_blobs(fields.table("blobs")),
     )
 
 
@@ -227,6 +256,7 @@ def _contradictions(statement: Statement) -> Iterator[str]:
         yield f"previous.sequence: {statement.previous.sequence} is not below {statement.sequence}"
     if statement.lock not in statement.blobs:
         yield f"lock: {statement.lock} is not among the blobs"
+    yield from _base_contradictions(statement)
     yield from (f"artifacts: {problem}" for problem in path_collisions(a.name for a in statement.artifacts))
     for artifact in statement.artifacts:
         blob = statement.blobs.get(artifact.digest)
@@ -234,6 +264,24 @@ def _contradictions(statement: Statement) -> Iterator[str]:
             yield f"artifacts.{artifact.name}: its digest {artifact.digest} is not among the blobs"
         elif blob.size != artifact.size:
             yield f"artifacts.{artifact.name}: {artifact.size} bytes, its blob has {blob.size}"
+
+
+def _base_contradictions(statement: Statement) -> Iterator[str]:
+    """The lock and the artifacts' own documents always travel, so that a delta can be read on its own."""
+    if statement.base is None:
+        return
+    counted = statement.base.blobs
+    if not counted:
+        yield "base.blobs: empty, and a bundle that counts on nothing has no base"
+    yield from (
+        f"base.blobs: {digest} is not among the blobs" for digest in sorted(counted - statement.blobs.keys())
+    )
+    documents = {"the lock": statement.lock, **{a.name: a.digest for a in statement.artifacts}}
+    yield from (
+        f"base.blobs: {digest} ({name}) must travel"
+        for name, digest in documents.items()
+        if digest in counted
+    )
 
 
 def _expect(fields: Fields, key: str, value: str) -> None:
@@ -271,6 +319,19 @@ def _read_previous(fields: Fields) -> Previous:
     return previous
 
 
+def _read_base(fields: Fields) -> Base:
+    """`blobs` in ascending order, each once: one spelling for one value."""
+    inventory = fields.parsed("inventory", sha384_hex, Sha384(""))
+    listed = fields.texts("blobs", default=None)
+    problem = next((text for text in listed if not re.fullmatch(r"[0-9a-f]{64}", text)), None)
+    if problem is not None:
+        fields.problem("blobs", f"expected sha256 digests, found {problem[:80]!r}")
+    elif sorted(set(listed)) != list(listed):
+        fields.problem("blobs", "expected ascending digests, each once")
+    fields.done()
+    return Base(inventory, frozenset(Sha256(text) for text in listed))
+
+
 def _read_artifact(fields: Fields) -> StatedArtifact:
     artifact = StatedArtifact(
         fields.parsed("kind", _kind, Kind.FILE),
@@ -289,7 +350,13 @@ def _kind(text: str) -> Kind:
     return Kind(text)
 
 
-def _read_blobs(fields: Fields) -> dict[Sha256, StatedBlob]:
+def blobs_table(blobs: Mapping[Sha256, StatedBlob]) -> dict[str, object]:
+    """Blobs as documents hold them; `read_blobs` is the inverse."""
+    return {digest: {"sha384": blob.sha384, "size": blob.size} for digest, blob in blobs.items()}
+
+
+def read_blobs(fields: Fields) -> dict[Sha256, StatedBlob]:
+    """A table of blobs; problems are left in `fields`."""
     blobs = {}
     for key in fields.all_keys():
         table = fields.table(key)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from airgap.model import Gpu, Kind, Platform, Sha256, Sha384, Target
-from airgap.trust.statement import Previous, StatedArtifact, StatedBlob, Statement, Subject
+from airgap.trust.statement import Base, Previous, StatedArtifact, StatedBlob, Statement, Subject
 
 NOW = datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC)
 TARGET = Target("3.12", Platform("linux", "amd64"), "2.35", Gpu("NVIDIA L4", "8.9", 24, 4), "570.86")
@@ -54,6 +54,14 @@ targets = st.builds(
 subjects = st.builds(Subject, hex_digits(64), hex_digits(96))
 
 
+def _bases(leavable: frozenset[Sha256]) -> st.SearchStrategy[Base | None]:
+    """A base of some of the blobs that need not travel; none where there is no such blob."""
+    if not leavable:
+        return st.none()
+    blobs = st.frozensets(st.sampled_from(sorted(leavable)), min_size=1)
+    return st.none() | st.builds(Base, hex_digits(96), blobs)
+
+
 @st.composite
 def statements(draw: st.DrawFn) -> Statement:
     sizes = st.integers(0, 2**40)
@@ -68,6 +76,7 @@ def statements(draw: st.DrawFn) -> Statement:
     sequence = draw(st.integers(1, 2**53 - 1))
     before = st.builds(Previous, st.integers(1, max(1, sequence - 1)), hex_digits(96))
     created = draw(instants)
+    lock = draw(digests)
     return example(
         name=draw(names),
         channel=draw(names),
@@ -77,10 +86,13 @@ def statements(draw: st.DrawFn) -> Statement:
         created_at=created,
         expires_at=created + timedelta(seconds=draw(st.integers(1, 10**6))),
         target=draw(targets),
-        lock=draw(digests),
+        lock=lock,
         artifacts=tuple(artifacts),
         blobs=blobs,
         index=draw(subjects),
         sums=draw(subjects),
         audience=tuple(draw(st.lists(names, max_size=3, unique=True))),
+        base=draw(
+            _bases(frozenset(map(Sha256, blobs)) - {lock, *(artifact.digest for artifact in artifacts)})
+        ),
     )

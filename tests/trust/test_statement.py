@@ -69,6 +69,34 @@ BROKEN: dict[str, tuple[Change, str]] = {
         lambda d: d["predicate"]["artifacts"][0].update(size=401),
         "401 bytes, its blob has 400",
     ),
+    "a base of nothing": (
+        lambda d: d["predicate"].update(base={"inventory": "8" * 96, "blobs": []}),
+        "base.blobs: empty",
+    ),
+    "a base elsewhere": (
+        lambda d: d["predicate"].update(base={"inventory": "8" * 96, "blobs": ["9" * 64]}),
+        "base.blobs: 9",
+    ),
+    "a base with the lock": (
+        lambda d: d["predicate"].update(base={"inventory": "8" * 96, "blobs": ["1" * 64]}),
+        r"base.blobs: 1+ \(the lock\) must travel",
+    ),
+    "a base with a manifest": (
+        lambda d: d["predicate"].update(base={"inventory": "8" * 96, "blobs": ["2" * 64]}),
+        r"base.blobs: 2+ \(notes\) must travel",
+    ),
+    "a base out of order": (
+        lambda d: d["predicate"].update(base={"inventory": "8" * 96, "blobs": ["2" * 64, "1" * 64]}),
+        "expected ascending digests",
+    ),
+    "a base of no digests": (
+        lambda d: d["predicate"].update(base={"inventory": "8" * 96, "blobs": ["../x"]}),
+        "expected sha256 digests",
+    ),
+    "a base without an inventory": (
+        lambda d: d["predicate"].update(base={"blobs": ["1" * 64]}),
+        "base.inventory: missing",
+    ),
     "unknown kind": (lambda d: d["predicate"]["artifacts"][0].update(kind="dataset"), "expected one of"),
     "two artifacts of one name": (
         lambda d: d["predicate"]["artifacts"].append(d["predicate"]["artifacts"][0]),
