@@ -16,6 +16,7 @@ import pytest
 
 from airgap.cli import run
 from airgap.errors import HostError, InputError, TrustError
+from airgap.isolated.site import Site
 from airgap.keyfiles import PassphraseSource, load_holder, load_secret
 from airgap.pinned import pin, trusted_root
 from airgap.trust import pbes2
@@ -309,6 +310,27 @@ def test_a_pinned_root_that_was_linked_replaced_or_damaged_is_an_error(tmp_path:
     (tmp_path / "site/trust").symlink_to(tmp_path / "trust")
     with pytest.raises(TrustError, match="trust memory"):
         trusted_root(tmp_path / "site", None, None)
+
+
+def test_pinning_takes_the_sites_lock(keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, site = tmp_path / "trust/1.root.json", tmp_path / "site"
+    init(keys, tmp_path / "trust", "alice", "bob")
+    spoken = document(capsys, "trust", "fingerprint", root)["fingerprint"]
+    pin_it = ["trust", "pin", str(root), "--site", str(site), "--fingerprint", spoken]
+    with Site(site).locked("airgap install /media/disc1"):
+        assert run(pin_it) == HostError.exit_code
+    said = capsys.readouterr().err
+    assert "airgap install /media/disc1" in said
+    assert "--wait SECONDS" in said
+    assert not (site / "trust").exists()
+    assert run([*pin_it, "--wait", "1"]) == 0
+
+
+def test_a_wrong_fingerprint_makes_no_site(keys: Path, tmp_path: Path) -> None:
+    init(keys, tmp_path / "trust", "alice", "bob")
+    pin_it = ["trust", "pin", str(tmp_path / "trust/1.root.json"), "--fingerprint", "0000 " * 12]
+    assert run([*pin_it, "--site", str(tmp_path / "site")]) == TrustError.exit_code
+    assert not (tmp_path / "site").exists()
 
 
 def test_a_site_that_cannot_be_written_is_the_hosts_fault(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from airgap.cli.roots import (
     write_root,
 )
 from airgap.cli.rotation import revoke, rotate
-from airgap.cli.terminal import emit, printable
+from airgap.cli.site import wait_option
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.errors import InputError
 from airgap.isolated.identity import load_recipient, make_recipient, save_recipient
 from airgap.isolated.memory import load_memory, recall, save_memory
@@ -32,7 +33,7 @@ from airgap.pinned import extend, newest, trusted_root
 from airgap.pinned import pin as pin_root
 from airgap.store import write_durably
 from airgap.trust.instant import render_instant
-from airgap.trust.root import Role, Root, fingerprint, render, survey
+from airgap.trust.root import Role, Root, fingerprint, render, survey, verify_first
 from airgap.trust.succession import follow
 
 
@@ -129,21 +130,32 @@ Exit codes: 0 pinned, 3 not a root or not a name, 7 another fingerprint, missing
     metavar="NAME",
     help="Take bundles of this channel only; may repeat.",
 )
+@wait_option
 @json_option
 def pin(
-    root: Path, site: Path, expected: str, site_name: str | None, channels: tuple[str, ...], *, as_json: bool
+    root: Path,
+    site: Path,
+    expected: str,
+    site_name: str | None,
+    channels: tuple[str, ...],
+    *,
+    wait: float,
+    as_json: bool,
 ) -> None:
     """Make ROOT the root a site trusts, and say which site it is.
 
     Pinning the same root again changes nothing but the name and the channels, where they are given.
     """
     recipient = make_recipient(site_name or "", channels)
-    pinned = pin_root(site, read_root(root), expected, str(root))
+    data = read_root(root)
+    verify_first(data, expected, str(root))  # before anything is made at a place that was meant otherwise
     place = Site(site)
-    known = load_recipient(place)
-    recipient = make_recipient(recipient.name or known.name, recipient.channels or known.channels)
-    if recipient != known:
-        save_recipient(place, recipient)
+    with place.locked(_asked("pin", site), wait=wait, progress=progress_for(json=as_json)):
+        pinned = pin_root(site, data, expected, str(root))
+        known = load_recipient(place)
+        recipient = make_recipient(recipient.name or known.name, recipient.channels or known.channels)
+        if recipient != known:
+            save_recipient(place, recipient)
     if as_json:
         emit(
             {
@@ -172,8 +184,9 @@ Exit codes: 0 trusted, or trusted already, 3 not a root, 7 a version is missing 
 )
 @click.argument("roots", metavar="ROOT...", type=FILE, nargs=-1, required=True)
 @click.option("--site", type=FILE, required=True, metavar="DIR", help="A site that pins a root.")
+@wait_option
 @json_option
-def update(roots: Sequence[Path], site: Path, *, as_json: bool) -> None:
+def update(roots: Sequence[Path], site: Path, *, wait: float, as_json: bool) -> None:
     """Let a site follow to newer roots without a bundle; airgap install does so by those in the bundle."""
     found: dict[int, bytes] = {}
     for path in roots:
@@ -183,7 +196,7 @@ def update(roots: Sequence[Path], site: Path, *, as_json: bool) -> None:
             raise InputError(f"{path}: another root of version {version} was given too")
     trusted_root(site, None, None)  # before anything is made at a place that was meant otherwise
     place = Site(site)
-    with place.locked(_asked("update", site)):
+    with place.locked(_asked("update", site), wait=wait, progress=progress_for(json=as_json)):
         before = trusted_root(site, None, None)
         chain = follow(before, found, found.__getitem__)
         root = newest(before, chain)
@@ -207,8 +220,9 @@ Exit codes: 0 made anew, 3 there is nothing to recall, 7 no root, or a receipt i
 )
 @click.option("--site", type=FILE, required=True, metavar="DIR", help="A site that pins a root.")
 @click.option("--yes", is_flag=True, help="Do not ask, even on a terminal.")
+@wait_option
 @json_option
-def recall_command(site: Path, *, yes: bool, as_json: bool) -> None:
+def recall_command(site: Path, *, yes: bool, wait: float, as_json: bool) -> None:
     """Make a site's lost memory of accepted bundles anew, from its receipts.
 
     Only when nobody can restore trust/accepted.json from a backup, and it is known how it was lost.
@@ -218,7 +232,7 @@ def recall_command(site: Path, *, yes: bool, as_json: bool) -> None:
     root = trusted_root(site, None, None)
     if not place.ever_installed():
         raise InputError(f"{site}: nothing was ever installed here", remedy="it needs no memory")
-    with place.locked(_asked("recall", site)):
+    with place.locked(_asked("recall", site), wait=wait, progress=progress_for(json=as_json)):
         memory = recall(place, root)
         for channel, accepted in sorted(memory.accepted.items()):
             highest = accepted.floor
