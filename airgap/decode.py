@@ -85,7 +85,8 @@ def parse_json(
         )
     except json.JSONDecodeError as error:
         raise InputError(f"{what}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
-    _refuse_surrogates(value, what)
+    if "\\u" in text:  # UTF-8 holds no surrogates, so an escape is the only way to write one
+        _refuse_surrogates(value, what)
     return value
 
 
@@ -147,19 +148,20 @@ def _text(data: bytes, what: str, max_bytes: int) -> str:
 
 
 # The closing quote is optional and nothing backtracks, so a string without an end is scanned once.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _cap_depth(data: bytes, what: str) -> None:
     """Judge nesting before any recursive parser sees the bytes."""
     depth = 0
-    for match in _STRUCTURE.finditer(data):
-        token = match.group()
-        if token in (b"[", b"{"):
+    for bracket in _STRING.sub(b"", data).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise InputError(f"{what}: nested more than {MAX_DEPTH} levels deep")
-        elif token in (b"]", b"}"):
+        else:
             depth -= 1
 
 

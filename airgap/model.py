@@ -68,7 +68,8 @@ def _component_problem(part: str) -> str:
         return "an empty, '.' or '..' component"
     if "\\" in part or re.match(r"[A-Za-z]:", part):
         return "a backslash or drive letter"
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in part):
+    plain = part.isascii() and part.isprintable()
+    if not plain and any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in part):
         return "a control, format or surrogate character"
     if _RESERVED.fullmatch(part):
         return "a name reserved on Windows"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airgap.errors import HostError, InputError
-from airgap.media import Entry, EntryType, Media, MissingFileError, NotAFileError
+from airgap.media import KEPT_DIRECTORIES, Entry, EntryType, Media, MissingFileError, NotAFileError
 
 
 @pytest.fixture
@@ -132,3 +132,30 @@ def test_a_file_that_turns_into_a_fifo_between_two_looks_is_refused(
         hostile_media.setattr(os, "stat", looking)
         with pytest.raises(NotAFileError, match="found a FIFO"):
             media.read("document", max_bytes=9)
+
+
+def test_a_link_put_in_place_of_a_directory_that_was_entered_is_not_followed(
+    directory: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "sha256").mkdir(parents=True)
+    (elsewhere / "sha256" / "aa").write_bytes(b"secret")
+    with Media(directory) as media:
+        assert media.read("blobs/sha256/aa", max_bytes=99) == b"0123456789"
+        (directory / "blobs").rename(directory / "moved")
+        (directory / "blobs").symlink_to(elsewhere)
+        assert media.read("blobs/sha256/aa", max_bytes=99) == b"0123456789"
+        with pytest.raises(NotAFileError):
+            media.read("blobs/other", max_bytes=99)
+
+
+def test_no_more_directories_stay_open_than_promised(directory: Path) -> None:
+    for number in range(KEPT_DIRECTORIES * 2):
+        (directory / f"d{number}").mkdir()
+        (directory / f"d{number}" / "file").write_bytes(b"")
+    before = len(os.listdir("/proc/self/fd"))
+    with Media(directory) as media:
+        for number in range(KEPT_DIRECTORIES * 2):
+            assert media.read(f"d{number}/file", max_bytes=1) == b""
+        assert len(os.listdir("/proc/self/fd")) <= before + KEPT_DIRECTORIES + 1
+    assert len(os.listdir("/proc/self/fd")) == before

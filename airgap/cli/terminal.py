@@ -7,13 +7,15 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
-from tqdm import tqdm
 
 from airgap.model import Finding, Severity
 from airgap.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def emit(document: object) -> None:
@@ -63,7 +65,10 @@ def progress_for(*, json: bool = False) -> Progress:
 
 
 class Bar:
-    """One bar: bytes, rate, remaining time. Work within work counts towards the outer bar."""
+    """One bar: bytes, rate, remaining time. Work within work counts towards the outer bar.
+
+    tqdm is imported by whoever shows one: it takes as long to load as a small bundle to verify.
+    """
 
     def __init__(self) -> None:
         self._bar: tqdm[NoReturn] | None = None
@@ -76,6 +81,8 @@ class Bar:
             outer.set_postfix_str(printable(label)[:40])
             yield
             return
+        from tqdm import tqdm  # noqa: PLC0415 - see the class
+
         # Fixed, because tqdm shows nothing on a terminal that reports no size, as serial consoles do.
         columns, lines = shutil.get_terminal_size()
         with tqdm(
@@ -100,4 +107,6 @@ class Bar:
                 self._bar.update(count)
 
     def note(self, message: str) -> None:
+        from tqdm import tqdm  # noqa: PLC0415 - see the class
+
         tqdm.write(printable(message), file=sys.stderr)
