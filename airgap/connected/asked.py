@@ -4,14 +4,12 @@ No resolver is needed, so this also judges what no resolver can satisfy: the pin
 exactly what was asked for are the evidence of why.
 """
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
@@ -26,22 +24,19 @@ from airgap.connected.evidence import (
     unread,
 )
 from airgap.connected.hub import Hub
-from airgap.connected.index import login_for, strip_logins
+from airgap.connected.index import strip_logins
 from airgap.connected.model_directory import walk
+from airgap.connected.offers import Places
 from airgap.connected.opener import Opener
-from airgap.connected.resolver_protocol import Question, ask
-from airgap.connected.simple_index import IndexFile, choose, project_page, read_page
-from airgap.connected.transfer import public_url
+from airgap.connected.simple_index import IndexFile, choose
 from airgap.decode import read_capped
 from airgap.errors import InputError, SourceError
 from airgap.manifest import ContainerRequest, FileRequest, Manifest, ModelRequest, WheelsRequest
 from airgap.model import Kind, Target
-from airgap.readers.source import FileSource, Source
-from airgap.readers.zip import Archive
+from airgap.readers.source import Source
 from airgap.readiness.components import Composition, Model, Stack, Unread
 from airgap.readiness.judgement import Evidence
-from airgap.readiness.reading import Seen, read_package, stack_of
-from airgap.store import CHUNK
+from airgap.readiness.reading import Seen, stack_of
 from airgap.tags import WheelName, marker_environment, supported_tags
 
 MAX_REQUIREMENTS = 8 * 1024 * 1024
@@ -71,7 +66,7 @@ def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathe
 
 def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
     directory = opener.context.directory
-    sources = _Sources.of(request, directory)
+    places = Places.of(request, directory)
     lines = (*request.requirements, *_file_lines(request.requirements_file, directory))
     works: dict[str, Callable[[], Seen]] = {}
     skipped: dict[str, str] = {}
@@ -84,7 +79,7 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
         if not _applies(wanted, target):
             continue
         if wanted.url or any(s.operator == "==" and "*" not in s.version for s in wanted.specifier):
-            works[wanted.name] = partial(_read, wanted, sources, target, opener)
+            works[wanted.name] = partial(_read, wanted, places, target, opener)
         else:
             said = strip_logins(str(wanted))
             skipped[wanted.name] = f"{said} names no single release, and nothing has chosen one yet"
@@ -105,42 +100,15 @@ def _applies(wanted: Requirement, target: Target) -> bool:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sources:
-    """Where a set's wheels may come from: indexes as written, logins included; pages; local directories."""
-
-    indexes: tuple[str, ...] = field(repr=False)
-    pages: tuple[str, ...] = field(repr=False)
-    directories: tuple[Path, ...]
-
-    @classmethod
-    def of(cls, request: WheelsRequest, directory: Path) -> "_Sources":
-        pages, directories = [], []
-        for place in request.find_links:
-            parts = urlsplit(place)
-            if parts.scheme in ("http", "https"):
-                pages.append(place)
-            else:
-                path = Path(url2pathname(parts.path)) if parts.scheme == "file" else directory / place
-                directories.append(path)
-        # Without one of its own the manifest means the user's, from pip's settings.
-        index = request.index_url or ask(Question()).index_url
-        return cls((index, *request.extra_index_urls), tuple(pages), tuple(directories))
-
-    def logins(self) -> tuple[str, ...]:
-        return (*self.indexes, *self.pages)
-
-
-def _read(wanted: Requirement, sources: _Sources, target: Target, opener: Opener) -> Seen:
+def _read(wanted: Requirement, places: Places, target: Target, opener: Opener) -> Seen:
     """The wheel that a requirement names. Raises InputError or SourceError."""
-    found = _direct(wanted) if wanted.url else _find(wanted, sources, target, opener)
-    local = _local(found.url)
-    if local:
-        digest = found.sha256 or _sha256(local)
-        return read_package(Archive(opener.local(local, digest), found.file), found.file, whole=True)
-    auth = login_for(found.url, sources.logins())
-    source = opener.remote(found.url, auth, size=found.size, digest=found.sha256)
-    return opener.package(wanted.name, found.file, source, found.url, auth)
+    if wanted.url:
+        return places.read(wanted.name, _direct(wanted), opener)
+    files = places.files(wanted.name, opener)
+    found = choose(files, wanted.name, wanted.specifier, supported_tags(target))
+    if found is None:
+        raise InputError(f"no wheel of {wanted.name}{wanted.specifier} is on {places}")
+    return places.read(wanted.name, found, opener)
 
 
 def _direct(wanted: Requirement) -> IndexFile:
@@ -148,48 +116,6 @@ def _direct(wanted: Requirement) -> IndexFile:
     file = unquote(urlsplit(wanted.url).path.rpartition("/")[2])
     digest = re.search(r"sha256=([0-9a-f]{64})", urlsplit(wanted.url).fragment)
     return IndexFile(WheelName.parse(file), file, wanted.url, digest[1] if digest else "", None)
-
-
-def _find(wanted: Requirement, sources: _Sources, target: Target, opener: Opener) -> IndexFile:
-    files: list[IndexFile] = [file for path in sources.directories for file in _listed(path)]
-    transfer = opener.context.transfer
-    for url in sources.indexes:
-        page = project_page(public_url(url), wanted.name, transfer, login_for(url, sources.logins()))
-        opener.count(page.traffic)
-        files += page.files
-    for url in sources.pages:
-        page = read_page(public_url(url), wanted.name, transfer, login_for(url, sources.logins()))
-        opener.count(page.traffic)
-        files += page.files
-    found = choose(tuple(files), wanted.name, wanted.specifier, supported_tags(target))
-    if found is None:
-        places = " and ".join(public_url(url) for url in (*sources.indexes, *sources.pages))
-        raise InputError(f"no wheel of {wanted.name}{wanted.specifier} is on {places}")
-    return found
-
-
-def _listed(directory: Path) -> Iterator[IndexFile]:
-    """The wheels of a find-links directory."""
-    for path in sorted(directory.glob("*.whl")):
-        try:
-            name = WheelName.parse(path.name)
-        except InputError:
-            continue
-        yield IndexFile(name, path.name, path.absolute().as_uri(), "", None)
-
-
-def _local(url: str) -> Path | None:
-    parts = urlsplit(url)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
-def _sha256(path: Path) -> str:
-    """Of a regular file. Raises InputError."""
-    hasher = hashlib.sha256()
-    with FileSource(path) as source:
-        for start in range(0, source.size, CHUNK):
-            hasher.update(source.read(start, min(CHUNK, source.size - start)))
-    return hasher.hexdigest()
 
 
 def _file_lines(name: str, directory: Path) -> tuple[str, ...]:

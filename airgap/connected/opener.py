@@ -7,9 +7,11 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, Self
+from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
 
+from airgap.connected.kept import Kept
 from airgap.connected.ranges import RemoteSource, fetch_metadata
 from airgap.connected.source import Context
 from airgap.errors import InputError
@@ -19,6 +21,10 @@ from airgap.readers.source import FileSource, Source
 from airgap.readers.zip import Archive
 from airgap.readiness.reading import ENGINES, Seen, read_metadata, read_package
 from airgap.tags import normalized_name
+
+
+MISSES = 3
+"""Wheels in a row of which a server has no METADATA apart; then it is not asked for more."""
 
 
 class Opener:
@@ -38,6 +44,8 @@ class Opener:
         self._remote: list[RemoteSource] = []
         self._metadata = 0
         self._counting = Lock()
+        self._kept = context.store.root / "ranges"
+        self._missed: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +100,8 @@ class Opener:
     def remote(
         self, url: str, auth: AuthBase | None, *, size: int | None = None, digest: str = ""
     ) -> RemoteSource:
-        source = RemoteSource(url, self.context.transfer, auth, size=size, digest=digest)
+        kept = Kept(self._kept, url, digest)
+        source = RemoteSource(url, self.context.transfer, auth, size=size, digest=digest, kept=kept)
         with self._counting:
             self._remote.append(source)
         return source
@@ -100,12 +109,28 @@ class Opener:
     def package(self, name: str, file: str, source: Source, url: str, auth: AuthBase | None) -> Seen:
         """A wheel's METADATA, apart where its index offers that (PEP 658), and an engine's tables."""
         if isinstance(source, RemoteSource) and normalized_name(name) not in ENGINES:
-            metadata = fetch_metadata(url, self.context.transfer, auth)
-            if metadata is not None:
-                with self._counting:
-                    self._metadata += len(metadata)
-                return read_metadata(metadata, file, source.digest)
+            alone = self.metadata(file, url, source.digest, auth)
+            if alone:
+                return alone
         return read_package(Archive(source, file), file, whole=isinstance(source, FileSource))
+
+    def metadata(self, file: str, url: str, digest: str, auth: AuthBase | None) -> Seen | None:
+        """A wheel's METADATA as its index offers it apart; None where it does not, or did not before."""
+        kept = Kept(self._kept, f"{url}.metadata", digest)
+        for begin, size, data in kept.parts():
+            if (begin, size) == (0, len(data)):
+                return read_metadata(data, file, digest)
+        server = urlsplit(url).netloc
+        if self._missed.get(server, 0) >= MISSES:
+            return None
+        found = fetch_metadata(url, self.context.transfer, auth)
+        if found is None:
+            self._missed[server] = self._missed.get(server, 0) + 1
+            return None
+        self._missed[server] = 0
+        self.count(len(found))
+        kept.keep(0, len(found), found)
+        return read_metadata(found, file, digest)
 
     def count(self, traffic: int) -> None:
         """Traffic of requests that no source made."""

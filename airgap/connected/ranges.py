@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from requests.auth import AuthBase
 
+from airgap.connected.kept import Kept
 from airgap.connected.transfer import HttpRefusal, Reply, TooLarge, Transfer, shown_url
 from airgap.errors import IntegrityError, SourceError
 from airgap.model import Sha256
@@ -34,8 +35,9 @@ class RemoteSource:
     """A file at `url`, of which only the blocks that are asked for are fetched, each once.
 
     `size` is asked of the server unless given; `digest` is what an index or lock says, not proven here.
-    `traffic` and `requests` count body bytes and requests. Raises SourceError where the server answers
-    with other bytes than asked for, or has no ranges and the file is above `MAX_WHOLE`.
+    `kept` is what earlier runs fetched of it. `traffic` and `requests` count body bytes and requests.
+    Raises SourceError where the server answers with other bytes than asked for, or has no ranges and the
+    file is above `MAX_WHOLE`.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class RemoteSource:
         *,
         size: int | None = None,
         digest: str = "",
+        kept: Kept | None = None,
     ) -> None:
         self.digest = digest
         self.traffic = 0
@@ -58,7 +61,9 @@ class RemoteSource:
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._whole: bytes | None = None
         self._lock = Lock()
-        self._size = size if size is not None else self._ask_size()
+        self._kept = kept
+        known = self._recall(size)
+        self._size = known if known is not None else self._ask_size()
 
     @property
     def size(self) -> int:
@@ -93,7 +98,19 @@ class RemoteSource:
         found = _content_range(reply)
         if found != (begin, end, self._size) or len(reply.body) != end - begin:
             raise self._broken(f"bytes {begin} to {end} of {self._size}", found, len(reply.body))
+        if self._kept:
+            self._kept.keep(begin, self._size, reply.body)
         return _cut(reply.body, begin)
+
+    def _recall(self, size: int | None) -> int | None:
+        """Take over what is kept; the file's size where that, or the caller, says it."""
+        for begin, whole, data in self._kept.parts() if self._kept else ():
+            end = begin + len(data)
+            fits = size in (None, whole) and begin % BLOCK == 0 and (end % BLOCK == 0 or end == whole)
+            if fits and end <= whole:
+                size = whole
+                self._keep(_cut(data, begin))
+        return size
 
     def _ask_size(self) -> int:
         """Read the end, which says how much there is before it (RFC 9110 §14.1.2, suffix-range)."""
@@ -107,6 +124,8 @@ class RemoteSource:
         begin, _, size = found
         first = -(-begin // BLOCK) * BLOCK
         self._keep(_cut(reply.body[first - begin :], first))
+        if self._kept:
+            self._kept.keep(first, size, reply.body[first - begin :])
         return size
 
     def _get(self, wanted: str, count: int) -> Reply:

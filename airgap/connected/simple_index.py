@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -24,13 +24,18 @@ MAX_PAGE = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class IndexFile:
-    """A wheel on a page: its name, where it is, its sha256 and size where the page says them."""
+    """A wheel on a page: its name, where it is, its sha256 and size where the page says them.
+
+    `uploaded` is the day, YYYY-MM-DD, where the page says it (PEP 700); `yanked` is by PEP 592.
+    """
 
     name: WheelName
     file: str
     url: str
     sha256: str
     size: int | None
+    yanked: bool = False
+    uploaded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,12 @@ def parse_json_page(data: bytes, url: str, what: str) -> Iterator[IndexFile]:
     for entry in fields.tables("files"):
         hashes = entry.table("hashes").text("sha256", default="") if entry.has("hashes") else ""
         size = entry.integer("size") if isinstance(entry.raw("size"), int) else None
-        yield from _wheel(entry.text("filename"), _joined(url, entry.text("url")), hashes, size)
+        found = _wheel(entry.text("filename"), _joined(url, entry.text("url")), hashes, size)
+        if found:
+            # A reason, which may be empty, says that it is yanked; only `false` says that it is not.
+            yanked = entry.raw("yanked") not in (None, False)
+            day = re.match(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]", str(entry.raw("upload-time") or ""))
+            yield replace(found, yanked=yanked, uploaded=day[0] if day else "")
     fields.raise_if_bad(what)
 
 
@@ -81,11 +91,12 @@ def parse_html_page(data: bytes, url: str, what: str) -> Iterator[IndexFile]:
         parser.close()
     except AssertionError:  # html.parser on `<![`
         raise InputError(f"{what}: expected HTML, found a marked section that is none") from None
-    for href in parser.hrefs:
+    for href, yanked in parser.links:
         address, fragment = urldefrag(_joined(_joined(url, parser.base), href))
         file = unquote(PurePosixPath(urlsplit(address).path).name)
         digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
-        yield from _wheel(file, address, digest, None)
+        if found := _wheel(file, address, digest, None):
+            yield replace(found, yanked=yanked)
 
 
 def _joined(base: str, reference: str) -> str:
@@ -106,7 +117,7 @@ def choose(
         (version, file)
         for file in files
         if normalized_name(file.name.name) == normalized_name(project)
-        and (version := _version(file.name.version)) is not None
+        and (version := version_of(file.name.version)) is not None
         and specifier.contains(version, prereleases=True)
     ]
     if not matching:
@@ -121,17 +132,19 @@ def choose(
     return max(matching, key=preference)[1]
 
 
-def _wheel(file: str, url: str, sha256: str, size: int | None) -> Iterator[IndexFile]:
+def _wheel(file: str, url: str, sha256: str, size: int | None) -> IndexFile | None:
     try:
         name = WheelName.parse(file)
     except InputError:
-        return  # an sdist, a signature, an egg
-    if urlsplit(url).scheme in ("http", "https", "file"):
-        digest = sha256.lower() if re.fullmatch(r"[0-9A-Fa-f]{64}", sha256) else ""
-        yield IndexFile(name, file, url, digest, size)
+        return None  # an sdist, a signature, an egg
+    if urlsplit(url).scheme not in ("http", "https", "file"):
+        return None
+    digest = sha256.lower() if re.fullmatch(r"[0-9A-Fa-f]{64}", sha256) else ""
+    return IndexFile(name, file, url, digest, size)
 
 
-def _version(text: str) -> Version | None:
+def version_of(text: str) -> Version | None:
+    """The version in a wheel's name, where '_' stands for '+'; None for one that PEP 440 does not allow."""
     try:
         return Version(text.replace("_", "+", 1) if "+" not in text and "_" in text else text)
     except InvalidVersion:
@@ -139,16 +152,17 @@ def _version(text: str) -> Version | None:
 
 
 class _Anchors(HTMLParser):
-    """The targets of a page's links, and its `<base>`."""
+    """The targets of a page's links, whether each is yanked, and its `<base>`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.hrefs: list[str] = []
+        self.links: list[tuple[str, bool]] = []
         self.base = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        href = dict(attrs).get("href")
+        given = dict(attrs)
+        href = given.get("href")
         if tag == "a" and href:
-            self.hrefs.append(href)
+            self.links.append((href, "data-yanked" in given))
         elif tag == "base" and href:
             self.base = href

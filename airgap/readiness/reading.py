@@ -59,6 +59,14 @@ def read_metadata(data: bytes, file: str, digest: str) -> Seen:
     return see(Distribution(file, digest, f"{name.name}-{name.version}.dist-info/METADATA", metadata), None)
 
 
+def read_name(file: str, digest: str) -> Seen:
+    """What the name of a wheel says of it: project, version, tags. It requires nothing that is known."""
+    name = WheelName.parse(file)
+    version = name.version.replace("_", "+", 1) if "+" not in name.version else name.version
+    metadata = Metadata.parse(f"Name: {name.name}\nVersion: {version}\n".encode(), file)
+    return Seen(Distribution(file, digest, "", metadata), Tables())
+
+
 def see(distribution: Distribution, files: Files | None, root: str = "") -> Seen:
     """A package with its tables, where its `files` are at hand.
 
@@ -72,6 +80,16 @@ def see(distribution: Distribution, files: Files | None, root: str = "") -> Seen
     elif files and distribution.key == "torch":
         tables = Tables(torch_cuda=read_torch_cuda(files, root))
     return Seen(distribution, tables)
+
+
+def seen_in(stack: Stack) -> tuple[Seen, ...]:
+    """The packages of a stack again, as `stack_of` was given them."""
+    tables = {
+        "transformers": Tables(transformers=stack.transformers),
+        "vllm": Tables(vllm=stack.vllm, gpu_code=stack.gpu_code),
+        "torch": Tables(torch_cuda=stack.torch_cuda),
+    }
+    return tuple(Seen(package, tables.get(package.key, Tables())) for package in stack.packages)
 
 
 def stack_of(
