@@ -9,18 +9,20 @@ import click
 from airgap.cli.options import FILE, json_option
 from airgap.cli.stated import read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, printable, progress_for
-from airgap.cli.workspace import index_urls, lock_path, open_context
+from airgap.cli.workspace import index_urls, lock_path, open_context, read_target_of
 from airgap.connected.asked import gather_manifest
 from airgap.connected.evidence import Gathered, gather_lock
 from airgap.connected.opener import Opener
-from airgap.decode import Fields, parse_toml, read_capped
+from airgap.connected.suggest import suggest
+from airgap.decode import read_capped
 from airgap.lock import Lock, parse_lock
-from airgap.manifest import MAX_MANIFEST, Manifest, load_manifest, read_target, target_table
+from airgap.manifest import Manifest, load_manifest, target_table
 from airgap.media import Media
 from airgap.model import Sha256, Target
 from airgap.progress import Progress
 from airgap.readiness.check import judge
 from airgap.readiness.judgement import Report
+from airgap.readiness.suggestions import render_suggested
 from airgap.readiness.table import render
 from airgap.trust.decide import survey
 
@@ -29,6 +31,7 @@ from airgap.trust.decide import survey
     epilog="""\b
 Example
   airgap check gemma4.toml
+  airgap check gemma4.toml --suggest
   airgap check out/gemma4-serving-2026.11 --strict
 Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lock or bundle, 5 blocked
 """
@@ -38,21 +41,42 @@ Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lo
     "--target", "target_file", type=FILE, metavar="FILE", help="Judge for the [target] in this TOML."
 )
 @click.option("--strict", is_flag=True, help="Fail also on what is unknown.")
+@click.option(
+    "--suggest", "suggesting", is_flag=True, help="Search the nearest releases that clear what is blocked."
+)
+@click.option(
+    "--requests",
+    "limit",
+    type=click.IntRange(1, 10_000),
+    default=200,
+    show_default=True,
+    help="Of --suggest: no more than this many.",
+)
 @json_option
-def check(subject: Path, target_file: Path | None, *, strict: bool, as_json: bool) -> int:
+def check(
+    subject: Path, target_file: Path | None, *, strict: bool, suggesting: bool, limit: int, as_json: bool
+) -> int:
     """Say what cannot run on the target, from the bytes that are locked, never running them.
 
     Packages, models and their sources are read by ranges where nobody has fetched them yet. Without a
     current lock exactly what the manifest pins is read. A bundle is read offline; verify judges its bytes.
     """
-    other = _read_target(target_file) if target_file else None
+    other = read_target_of(target_file) if target_file else None
+    manifest = _searchable(subject) if suggesting else None
     progress = progress_for(json=as_json)
     target, gathered = _gather(subject, other, progress)
     report = judge(gathered.composition, notes=gathered.notes, traffic=gathered.traffic)
+    suggested = None
+    if manifest:
+        context = open_context(target, manifest.directory, progress, index_urls(manifest))
+        with progress.task("searching releases", None):
+            suggested = suggest(manifest, gathered.composition, report, context, limit)
     if as_json:
-        emit(_document(subject, target, report, strict=strict))
+        more = {"suggested": suggested.as_json()} if suggested else {}
+        emit(_document(subject, target, report, strict=strict) | more)
     else:
-        for line in render(report, target, shutil.get_terminal_size((100, 24)).columns):
+        lines = render(report, target, shutil.get_terminal_size((100, 24)).columns)
+        for line in [*lines, *(render_suggested(suggested) if suggested else [])]:
             click.echo(printable(line))
     return report.exit_code(strict=strict)
 
@@ -79,6 +103,13 @@ def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Ta
     context = open_context(target, manifest.directory, progress, index_urls(manifest))
     with progress.task("reading evidence", None), Opener(context) as opener:
         return target, gather_manifest(manifest, target, opener)
+
+
+def _searchable(subject: Path) -> Manifest:
+    """The manifest whose indexes are searched: a lock does not name them, and a bundle is judged offline."""
+    if subject.is_dir() or subject.name.endswith(".lock.json"):
+        raise click.UsageError("--suggest searches the indexes of a manifest: name that")
+    return load_manifest(subject)
 
 
 def _bundle_lock(path: Path) -> tuple[Lock, Collection[Sha256]]:
@@ -114,14 +145,6 @@ def _gather_lock(
     context = open_context(target, directory, progress, logins)
     with progress.task("reading evidence", None), Opener(context, bundle, elsewhere) as opener:
         return target, gather_lock(lock, target, opener)
-
-
-def _read_target(path: Path) -> Target:
-    """The `[target]` of a TOML file, which may be a manifest or what `airgap probe` wrote."""
-    document = Fields(parse_toml(read_capped(path, max_bytes=MAX_MANIFEST), str(path)))
-    target = read_target(document.table("target"))
-    document.raise_if_bad(str(path))
-    return target
 
 
 def _document(subject: Path, target: Target, report: Report, *, strict: bool) -> dict[str, object]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from airgap.connected.source import Context
 from airgap.connected.transfer import Transfer
-from airgap.decode import read_capped
+from airgap.decode import Fields, parse_toml, read_capped
 from airgap.errors import InputError
 from airgap.lock import Lock, parse_lock, require_current
-from airgap.manifest import Manifest, WheelsRequest, load_manifest
+from airgap.manifest import MAX_MANIFEST, Manifest, WheelsRequest, load_manifest, read_target
 from airgap.model import Target
 from airgap.progress import Progress
 from airgap.store import Store
@@ -75,3 +75,11 @@ def open_context(
     store = Store(cache_directory())
     store.prepare()
     return Context(target, directory, store, Transfer(store, progress), progress, logins)
+
+
+def read_target_of(path: Path) -> Target:
+    """The `[target]` of a TOML file: a manifest, or what `airgap probe` wrote. Raises InputError."""
+    document = Fields(parse_toml(read_capped(path, max_bytes=MAX_MANIFEST), str(path)))
+    target = read_target(document.table("target"))
+    document.raise_if_bad(str(path))
+    return target

@@ -22,7 +22,6 @@ from airgap.readers.zip import Archive
 from airgap.readiness.reading import ENGINES, Seen, read_metadata, read_package
 from airgap.tags import normalized_name
 
-
 MISSES = 3
 """Wheels in a row of which a server has no METADATA apart; then it is not asked for more."""
 

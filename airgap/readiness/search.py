@@ -70,13 +70,18 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Moves after which nothing that they were to clear is left, and nothing new is blocked."""
+    """Moves after which nothing is left of what they clear, and nothing new is blocked."""
 
+    clears: tuple[Judgement, ...]
     moves: tuple[Move, ...]
     requirements: tuple[str, ...]
     """Those of the set with the moves made: to be pasted into the manifest."""
     undecided: tuple[str, ...]
     """Rules that had decided and no longer do, because less of the candidate was read."""
+
+    @property
+    def steps(self) -> int:
+        return sum(move.after.steps for move in self.moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,13 @@ class Vain:
     """Packages moved in vain: how many candidates, the farthest of them, and why most were refused."""
 
     projects: tuple[str, ...]
+    newer: bool
+    """Whether to newer releases; else to older ones, or to one of each."""
     looked: int
     farthest: str
     reason: str
+    unanimous: bool
+    """Whether all were refused for this reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +137,42 @@ class Search:
 
     def run(self) -> Found:
         """Never raises for want of requests: what was found by then is the answer, and it says so."""
-        blocks = tuple(self._goal.values())
-        if not blocks:
+        every = dict(self._goal)
+        blocks = tuple(every.values())
+        if not every:
             return Found(
                 self.stack.name, (), why_not="no release of what was asked for changes what is blocked"
             )
         found: list[Suggestion] = []
         vain: list[Vain] = []
+        stopped = ""
         try:
-            self._look(blocks, found, vain)
-        except Exhausted as error:
-            return Found(self.stack.name, blocks, tuple(found), tuple(vain), stopped=error.message)
-        except SourceError as error:
-            return Found(self.stack.name, blocks, tuple(found), tuple(vain), stopped=error.message)
-        return Found(self.stack.name, blocks, tuple(found), tuple(vain))
+            self._look(found, vain)
+            for key, block in every.items() if len(every) > 1 and not found else ():
+                self._goal = {key: block}
+                self._look(found, [])
+        except SourceError as error:  # Exhausted is one
+            stopped = error.message
+        found.sort(key=lambda suggestion: suggestion.steps)
+        return Found(self.stack.name, blocks, tuple(found), tuple(vain), stopped=stopped)
 
-    def _look(self, blocks: Sequence[Judgement], found: list[Suggestion], vain: list[Vain]) -> None:
-        involved = sorted({name for block in blocks for name in _named(block, self.stack)}, key=self._order)
+    def _look(self, found: list[Suggestion], vain: list[Vain]) -> None:
+        """One search for what clears all of the goal."""
+        before = len(found)
+        named = {name for block in self._goal.values() for name in _named(block, self.stack)}
+        involved = sorted(named, key=self._order)
         walks = {name: self._walk(name) for name in involved}
         for newer in (True, False):
             for name in involved:
                 moves = [(move,) for move in walks[name] if move.after.newer is newer]
                 self._first(moves, found, vain)
-            if found:
+            if len(found) > before:
                 return
             for partner in sorted(self._partners - walks.keys()):
                 walks[partner] = self._walk(partner)
             for pair in combinations(sorted(walks, key=self._order), 2):
                 self._first(_pairs(walks[pair[0]], walks[pair[1]], newer=newer), found, vain)
-            if found:
+            if len(found) > before:
                 return
 
     def _walk(self, name: str) -> tuple[Move, ...]:
@@ -177,13 +193,17 @@ class Search:
         for moves in candidates:
             report, reason = self._try(moves)
             if report:
-                found.append(Suggestion(moves, self._requirements(moves), self._undecided(report)))
+                clears = tuple(self._goal.values())
+                found.append(Suggestion(clears, moves, self._requirements(moves), self._undecided(report)))
                 return
             reasons[reason] += 1
         if candidates:
-            farthest = " with ".join(f"{m.project} {m.after.version}" for m in candidates[-1])
-            projects = tuple(move.project for move in candidates[-1])
-            vain.append(Vain(projects, len(candidates), farthest, reasons.most_common(1)[0][0]))
+            last = candidates[-1]
+            farthest = " with ".join(f"{move.project} {move.after.version}" for move in last)
+            newer = all(move.after.newer for move in last)
+            reason = reasons.most_common(1)[0][0]
+            projects = tuple(move.project for move in last)
+            vain.append(Vain(projects, newer, len(candidates), farthest, reason, len(reasons) == 1))
 
     def _try(self, moves: tuple[Move, ...]) -> tuple[Report | None, str]:
         """The report on the stack after the moves, or why it was refused."""
@@ -219,9 +239,8 @@ class Search:
         for component in report.components:
             for rule, verdict in component.rules.items():
                 held = before[component.name].get(rule, Verdict.UNKNOWN)
-                must = rule in _DECIDING and held is not Verdict.UNKNOWN
-                wanted = held is Verdict.BLOCKED and rule != PINS.id
-                if verdict is Verdict.UNKNOWN and (must or wanted):
+                owed = held is Verdict.BLOCKED or (held is Verdict.NO_BLOCKER and rule in _DECIDING)
+                if verdict is Verdict.UNKNOWN and owed and rule != PINS.id:
                     return f"{rule} is unknown with it"
         return ""
 

@@ -99,12 +99,17 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 @dataclass
 class Published:
-    """One file of the index. `digest` says whether pages give its sha256."""
+    """One file of the index. `digest` says whether pages give its sha256, of `says` if that is another's."""
 
     data: bytes
     yanked: str | None = None
     digest: bool = True
     requires_python: str = ""
+    says: bytes = b""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.says or self.data).hexdigest()
 
 
 @dataclass
@@ -202,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, file in self.index.files[project].items():
             entry: dict[str, Any] = {"filename": name, "url": f"../../files/{project}/{name}", "hashes": {}}
             if file.digest:
-                entry["hashes"] = {"sha256": hashlib.sha256(file.data).hexdigest()}
+                entry["hashes"] = {"sha256": file.sha256}
             if self.index.sizes:
                 entry["size"] = len(file.data)
             if file.requires_python:
@@ -215,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _html(self, project: str) -> str:
         links = []
         for name, file in self.index.files[project].items():
-            digest = f"#sha256={hashlib.sha256(file.data).hexdigest()}" if file.digest else ""
+            digest = f"#sha256={file.sha256}" if file.digest else ""
             about = f' data-yanked="{html.escape(file.yanked)}"' if file.yanked is not None else ""
             if file.requires_python:
                 about += f' data-requires-python="{html.escape(file.requires_python)}"'
