@@ -16,6 +16,7 @@ from airgap.readiness.search import Depth, Exhausted, Found, Search, opened, wit
 from airgap.readiness.suggestions import Suggested, pasteable, render_suggested
 from tests.readers.recordings import TRANSFORMERS, VLLM
 from tests.readiness.compositions import (
+    GEMMA,
     TARGET,
     model,
     package,
@@ -60,8 +61,8 @@ def recordings() -> dict[str, dict[str, Seen]]:
     }
 
 
-def searched(asked: Stack, known: Known, **about: bytes) -> Found:
-    return Search(opened(asked), (model(**about, served_by=asked),), TARGET, known).run()  # type: ignore[arg-type]
+def searched(asked: Stack, known: Known, config: bytes = GEMMA) -> Found:
+    return Search(opened(asked), (model(config, asked),), TARGET, known).run()
 
 
 def note(vllm: str, transformers: str) -> Found:
@@ -127,7 +128,7 @@ def index(*seen: Seen) -> Known:
 
 def tiny(asked: Sequence[Seen], known: Known, *requirements: str) -> Found:
     made = stack(*asked, closed=False, requirements=requirements)
-    return searched(made, known, config=TINY)
+    return searched(made, known, TINY)
 
 
 def moves(found: Found) -> list[list[str]]:
@@ -235,7 +236,7 @@ def test_a_locked_set_is_searched_as_it_was_asked_for() -> None:
         requirements=("vllm==1.0",),
     )
     known = index(engine("1.1", ">=5", "Tiny"), library("5.0", "tiny"))
-    found = searched(locked, known, config=TINY)
+    found = searched(locked, known, TINY)
     assert found.suggestions[0].requirements == ("vllm==1.1", "transformers==5.0")
 
 
