@@ -26,7 +26,7 @@ HTTP_OF_PUSH = "airgap.isolated.push_http"
 """The one module of the isolated side that has a network; push alone may import it."""
 
 LEVELS = [
-    {"model", "errors", "progress", "__init__"},
+    {"model", "errors", "progress", "units", "__init__"},
     {"decode", "store", "workers", "oci", "tags", "base32"},
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},

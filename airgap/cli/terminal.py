@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from airgap import units
 from airgap.model import Finding, Severity
 from airgap.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+human_bytes = units.human_bytes
 
 
 def emit(document: object) -> None:
@@ -46,16 +49,6 @@ def print_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
 def printable(text: str) -> str:
     """Names come from hostile media: no control sequence may reach a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-
-
-def human_bytes(count: int) -> str:
-    """1 234 567 -> '1.2 MB' (powers of 1000, as media are sold)."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError("the loop returns at its last unit")
 
 
 def progress_for(*, json: bool = False) -> Progress:

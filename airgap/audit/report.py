@@ -1,0 +1,201 @@
+"""report.html: what an auditor must answer for, the page to sign first, then pictures, then every detail.
+
+Pure: an audit in, one self-contained document out (`airgap.audit.page`).
+"""
+
+from collections.abc import Iterable
+
+from airgap.audit.evidence import Audit, BundleFact
+from airgap.audit.page import Column, Html, code, element, facts, join, page, section, table, tag, text, tiles
+from airgap.audit.report_details import (
+    artifacts_section,
+    files_section,
+    images_section,
+    models_section,
+    packages_section,
+    wheels_section,
+)
+from airgap.audit.report_pictures import pictures_section
+from airgap.audit.sbom import title
+from airgap.model import Finding, Severity
+from airgap.trust.instant import render_instant
+from airgap.units import human_bytes
+
+ON_COVER = 8
+"""Findings that the first page names; the others follow it."""
+
+VERDICT_STYLE = {"blocked": "error", "unknown": "warning", "no_blocker": "info", "ready": "good"}
+
+SECTIONS = (
+    ("pictures", "Pictures"),
+    ("findings", "Findings"),
+    ("artifacts", "Artifacts"),
+    ("models", "Models"),
+    ("images", "Images"),
+    ("wheels", "Wheels"),
+    ("packages", "Packages"),
+    ("files", "Files"),
+)
+
+
+def render_report(audit: Audit) -> str:
+    """The whole document; equal audits give equal text."""
+    name, version = title(audit)
+    return page(
+        f"Audit of {name} {version}".strip(),
+        _cover(audit),
+        pictures_section(audit),
+        _findings(audit),
+        artifacts_section(audit),
+        models_section(audit),
+        images_section(audit),
+        wheels_section(audit),
+        packages_section(audit),
+        files_section(audit),
+    )
+
+
+def _cover(audit: Audit) -> Html:
+    """The one page that is signed."""
+    name, version = title(audit)
+    looked = f"{audit.subject.where}, looked at {render_instant(audit.at)} by airgap {audit.airgap}"
+    return element(
+        "div",
+        element("h1", text(f"Audit of {name} {version}".strip())),
+        element("p", text(looked), kind="lead"),
+        _counts(audit),
+        *(_bundle(bundle) for bundle in audit.subject.bundles),
+        _verdicts(audit),
+        _worst(audit),
+        _signature(),
+        element("nav", *(Html(f'<a href="#{anchor}">{text(head)}</a>') for anchor, head in SECTIONS)),
+        kind="cover",
+    )
+
+
+def _counts(audit: Audit) -> Html:
+    totals = audit.totals
+    found = audit.by_severity()
+    return tiles(
+        [
+            ("errors found", str(found[Severity.ERROR])),
+            ("warnings found", str(found[Severity.WARNING])),
+            ("signed", human_bytes(totals.bytes)),
+            ("artifacts", str(totals.artifacts)),
+            ("files inside", str(totals.files)),
+            ("packages", str(totals.packages)),
+        ]
+    )
+
+
+def _bundle(bundle: BundleFact) -> Html:
+    target = bundle.target
+    machine = f"Python {target.python}, {target.platform}, glibc {target.glibc}"
+    if target.gpu:
+        machine += f", {target.gpu.count} × {target.gpu.name}"
+    place = f"channel {bundle.channel}, sequence {bundle.sequence}"
+    place += f", epoch {bundle.epoch}" if bundle.epoch else ""
+    return facts(
+        [
+            ("Bundle", text(f"{bundle.name} {bundle.version}, {place}")),
+            ("Made", text(f"{render_instant(bundle.made)}, expires {render_instant(bundle.expires)}")),
+            ("Installed", text(render_instant(bundle.installed) if bundle.installed else "")),
+            ("For", text(", ".join(bundle.audience) or "every site")),
+            ("Target", text(machine)),
+            ("Signed by", _signing(bundle)),
+            ("Statement", join((text("sha384 "), code(bundle.payload)))),
+        ]
+    )
+
+
+def _signing(bundle: BundleFact) -> Html:
+    signing = bundle.signing
+    if not signing.judged:
+        return join(
+            (
+                tag("not judged", "warning"),
+                text(f" {len(signing.keyids)} signatures, and no root to judge them by"),
+            )
+        )
+    if signing.problem:
+        return join((tag("refused", "error"), text(f" {signing.problem}")))
+    missing = f"; missing: {', '.join(signing.missing)}" if signing.missing else ""
+    until = f"; holds until {render_instant(signing.holds_until)}" if signing.holds_until else ""
+    said = (
+        f" {', '.join(signing.signers)} ({signing.threshold} required by root version {signing.root_version})"
+    )
+    return join((tag("holds", "good"), text(f"{said}{missing}{until}")))
+
+
+def _verdicts(audit: Audit) -> Html:
+    """What `airgap check` says, one line a component."""
+    if audit.verdicts is None:
+        return facts(
+            [("Can it run", text("not judged: airgap check says what is known to be unable to run"))]
+        )
+    return facts(
+        (
+            "Can it run",
+            join((code(fact.component), text(" "), _verdict(fact.verdict), text(f" {_first(fact.reasons)}"))),
+        )
+        for fact in audit.verdicts
+    )
+
+
+def _verdict(word: str) -> Html:
+    return tag(word.replace("_", " "), VERDICT_STYLE.get(word, "info"))
+
+
+def _first(reasons: tuple[str, ...]) -> str:
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{more}" if reasons else ""
+
+
+def _worst(audit: Audit) -> Html:
+    ordered = [finding for finding in _ordered(audit.findings) if finding.severity is not Severity.INFO]
+    head = element("h3", text("What was found"))
+    if not ordered:
+        return join((head, element("p", tag("nothing", "good"), text(" No error and no warning."))))
+    rest = len(ordered) - ON_COVER
+    more = [element("p", text(f"and {rest} more, under Findings"), kind="soft")] if rest > 0 else []
+    rows = ([_severity(f), text(f.subject), text(f.message)] for f in ordered[:ON_COVER])
+    return join((head, table([Column("severity"), Column("where"), Column("what")], rows), *more))
+
+
+def _signature() -> Html:
+    return element(
+        "div", *(element("div", text(word)) for word in ("Name", "Signature", "Date")), kind="sign"
+    )
+
+
+def _findings(audit: Audit) -> Html:
+    columns = [Column("severity"), Column("where"), Column("what, with evidence"), Column("what clears it")]
+    rows = (
+        [
+            _severity(finding),
+            text(finding.subject),
+            join(
+                (
+                    text(f"{finding.message} "),
+                    element("span", code(finding.code), kind="soft"),
+                    element("div", text(finding.evidence), kind="soft mono")
+                    if finding.evidence
+                    else Html(""),
+                )
+            ),
+            text(finding.remedy),
+        ]
+        for finding in _ordered(audit.findings)
+    )
+    inside = table(columns, rows) if audit.findings else element("p", text("None."))
+    return section("findings", "Findings", inside)
+
+
+def _severity(finding: Finding) -> Html:
+    return tag(finding.severity.value, finding.severity.value)
+
+
+def _ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first, else as they were found."""
+    order = list(Severity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))

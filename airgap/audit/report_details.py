@@ -1,0 +1,193 @@
+"""The report's tables: every artifact, and what is inside of each kind."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from airgap.audit.evidence import Audit, ImageFact, ModelFact, WheelFact
+from airgap.audit.page import Column, Html, code, element, facts, join, section, table, text
+from airgap.units import human_bytes
+
+MAX_ROWS = 20_000
+"""Of one table: a browser takes seconds for more. What is left out is in report.json and files.csv."""
+
+
+def artifacts_section(audit: Audit) -> Html:
+    columns = [
+        Column("kind"), Column("name"), Column("source, digest"), Column("licence"),
+        Column("files", number=True), Column("size", number=True),
+    ]  # fmt: skip
+    rows = (
+        [
+            text(artifact.kind),
+            text(artifact.name),
+            join((text(artifact.source), element("div", code(f"sha256:{artifact.digest}"), kind="soft"))),
+            text(artifact.licence),
+            text(artifact.files),
+            text(human_bytes(artifact.bytes)),
+        ]
+        for artifact in audit.artifacts
+    )
+    return section("artifacts", "Artifacts", table(columns, rows))
+
+
+def models_section(audit: Audit) -> Html:
+    return section("models", "Models", *([_model(model) for model in audit.models] or [_none()]))
+
+
+def images_section(audit: Audit) -> Html:
+    return section("images", "Images", *([_image(audit, image) for image in audit.images] or [_none()]))
+
+
+def wheels_section(audit: Audit) -> Html:
+    """Only what runs by itself or is not Python; a wheel without either has its row among the packages."""
+    columns = [
+        Column("wheel"),
+        Column("commands and plug-ins"),
+        Column("runs by itself"),
+        Column("native code"),
+        Column("RECORD"),
+    ]
+    rows = [
+        [
+            text(wheel.path),
+            _lines(f"{point.name} = {point.target}" for point in wheel.entry_points),
+            _lines([*(f"{p.path}:{p.line} {p.text}" for p in wheel.pth if p.runs), *wheel.startup]),
+            _lines(wheel.native_libraries),
+            text(_record(wheel)),
+        ]
+        for wheel in audit.wheels
+    ]
+    return section("wheels", "Wheels", _capped(columns, rows, "report.json") if rows else _none())
+
+
+def packages_section(audit: Audit) -> Html:
+    columns = [Column("package"), Column("version"), Column("licence"), Column("in"), Column("where, digest")]
+    ordered = sorted(audit.packages, key=lambda p: (p.artifact, p.ecosystem, p.name, p.version, p.path))
+    rows = [
+        [
+            text(package.name),
+            text(package.version),
+            text(_one_line(package.licence)),
+            text(f"{package.artifact} ({package.ecosystem})"),
+            join((text(package.path), element("div", code(package.digest[:16]), kind="soft"))),
+        ]
+        for package in ordered
+    ]
+    return section("packages", "Packages", _capped(columns, rows, "report.json") if rows else _none())
+
+
+def files_section(audit: Audit) -> Html:
+    columns = [
+        Column("artifact"),
+        Column("path"),
+        Column("type"),
+        Column("sha256"),
+        Column("size", number=True),
+    ]
+    rows = [
+        [text(f.artifact), text(f.path), text(f.type), code(f.sha256[:16]), text(human_bytes(f.size))]
+        for f in audit.files
+    ]
+    note = element("p", text("files.csv has the whole digests, sources and licences."), kind="soft")
+    types = Counter(f.type for f in audit.files).most_common(12)
+    kinds = element("p", text(", ".join(f"{count} {name}" for name, count in types)))
+    return section("files", "Files", kinds, note, _capped(columns, rows, "files.csv") if rows else _none())
+
+
+def _model(model: ModelFact) -> Html:
+    dtypes = ", ".join(f"{dtype} {human_bytes(size)}" for dtype, size in sorted(model.bytes_by_dtype.items()))
+    licence = " ".join(filter(None, (model.licence, model.licence_name, model.licence_link)))
+    weights = (
+        f"{model.format}, {model.tensors} tensors, {model.parameters} parameters" if model.format else ""
+    )
+    return join(
+        (
+            element("h3", text(model.artifact)),
+            facts(
+                [
+                    ("From", text("@".join(filter(None, (model.repo, model.commit))))),
+                    ("Licence", text(licence or "none stated")),
+                    ("Gated", text(model.gating)),
+                    ("Made from", text(", ".join(model.base_models))),
+                    ("Data sets", text(", ".join(model.datasets))),
+                    ("Languages", text(", ".join(model.languages))),
+                    ("Weights", text(weights or "no header could be read")),
+                    (
+                        "Quantised",
+                        text(f"{model.quantized_share:.1%} of the parameters" if model.tensors else ""),
+                    ),
+                    ("Bytes", text(dtypes)),
+                    ("Remote code", _lines(model.remote_code)),
+                ]
+            ),
+        )
+    )
+
+
+def _image(audit: Audit, image: ImageFact) -> Html:
+    packages = Counter(p.ecosystem.value for p in audit.packages if p.artifact == image.artifact)
+    system = image.os_release.get("PRETTY_NAME") or " ".join(
+        filter(None, (image.os_release.get("ID"), image.os_release.get("VERSION_ID")))
+    )
+    return join(
+        (
+            element("h3", text(f"{image.artifact} {image.platform}")),
+            facts(
+                [
+                    ("Digest", code(f"sha256:{image.digest}")),
+                    ("Built", text(image.created)),
+                    ("System", text(system)),
+                    ("Packages", text(", ".join(f"{n} {name}" for name, n in sorted(packages.items())))),
+                    ("Runs", text(" ".join((*image.entrypoint, *image.command)))),
+                    ("As", text(image.user or "root, for no user is named")),
+                    ("Ports", text(", ".join(image.exposed_ports))),
+                    ("Volumes", text(", ".join(image.volumes))),
+                    ("Environment", text(", ".join(image.environment))),
+                    (
+                        "Accounts",
+                        text(
+                            ", ".join(f"{a.name} ({a.uid})" for a in image.accounts if _can_log_in(a.shell))
+                        ),
+                    ),
+                    (
+                        "Privileged files",
+                        _lines(f"{p.mode:04o} {p.path} ({p.uid}:{p.gid})" for p in image.privileged),
+                    ),
+                    ("Secrets", _lines(f"{s.path}: {s.rule}: {s.shown}" for s in image.secrets)),
+                    ("Layers", text(len(image.layers))),
+                ]
+            ),
+        )
+    )
+
+
+def _can_log_in(shell: str) -> bool:
+    return not shell.endswith(("nologin", "false", "sync"))
+
+
+def _record(wheel: WheelFact) -> str:
+    record = wheel.record
+    if record.whole:
+        return f"{record.checked} files are as listed"
+    counts = (("changed", record.changed), ("missing", record.missing), ("not listed", record.unlisted))
+    said = [f"{len(paths)} {word}" for word, paths in (*counts, ("without digest", record.unhashed)) if paths]
+    return ", ".join(filter(None, (record.problem, *said)))
+
+
+def _capped(columns: list[Column], rows: list[list[Html]], elsewhere: str) -> Html:
+    whole = table(columns, rows[:MAX_ROWS])
+    left = len(rows) - MAX_ROWS
+    return whole if left <= 0 else join((whole, element("p", text(f"and {left} more, in {elsewhere}"))))
+
+
+def _lines(texts: Iterable[str]) -> Html:
+    return join(element("div", text(line), kind="mono") for line in texts)
+
+
+def _one_line(licence: str) -> str:
+    first = licence.strip().split("\n")[0]
+    return first if len(first) <= 80 else f"{first[:79]}…"
+
+
+def _none() -> Html:
+    return element("p", text("None."), kind="soft")
