@@ -24,6 +24,8 @@ from airgap.model import (
     bundle_path,
 )
 from airgap.pylock import pylock_name, render_pylock
+from airgap.trust.root import MAX_ROOT
+from airgap.trust.smoke import MAX_RECORD
 
 OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 LAYOUT_FILE = "oci-layout"
@@ -33,6 +35,11 @@ VERIFY_DIRECTORY = "verify"
 ROOTS_DIRECTORY = "roots"
 ROOT_NAME = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 """A root by its version, in a bundle's `roots/`, in a site's `trust/`, and beside each other."""
+RECORDS_DIRECTORY = "records"
+RECORD_NAME = re.compile(r"[0-9a-f]{64}\.dsse\.json")
+"""The record of a smoke run by the sha256 of its bytes, in the `records/` of a bundle and of a site."""
+BESIDE = {ROOTS_DIRECTORY: (ROOT_NAME, MAX_ROOT), RECORDS_DIRECTORY: (RECORD_NAME, MAX_RECORD)}
+"""What may lie beside the statement and vouches for itself: names by directory, and bytes at most."""
 
 WHEELS_TYPE = "application/vnd.airgap.wheels.v1"
 WHEEL_LAYER = "application/vnd.airgap.wheel.v1+zip"
@@ -82,6 +89,11 @@ def blob_path(digest: Sha256) -> BundlePath:
 def root_name(version: int) -> str:
     """The name of a root's file; `ROOT_NAME` is the inverse."""
     return f"{version}.root.json"
+
+
+def record_name(data: bytes) -> str:
+    """The name that the record of a smoke run lies under."""
+    return f"{digest_of(data)}.dsse.json"
 
 
 def digest_of(data: bytes) -> Sha256:

@@ -134,6 +134,16 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Card:
+    """One GPU as nvidia-smi names it; '' and 0 where it does not say. Memory in MiB."""
+
+    name: str
+    compute_capability: str
+    memory_mib: int
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """The machine a bundle is for, as its operator declares it."""
 

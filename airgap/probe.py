@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airgap.model import Platform
+from airgap.model import Card, Platform
 
 ANSWER_SECONDS = 10.0
 MAX_ANSWER = 256 * 1024
@@ -50,16 +50,6 @@ class Python:
     @property
     def minor(self) -> str:
         return ".".join(self.version.split(".")[:2])
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One GPU as nvidia-smi names it; '' and 0 where it does not say. Memory in MiB."""
-
-    name: str
-    compute_capability: str
-    memory_mib: int
-    driver: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +146,20 @@ def find_pythons(path: str) -> tuple[Python, ...]:
         real = os.path.realpath(candidate)
         if real in found:
             continue
-        said = ask([candidate, "-IS", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
-        match = re.fullmatch(r"(3\.[0-9]{1,2}\.[0-9]{1,3})\s*", said)
-        if match:
-            found[real] = Python(candidate, match[1])
+        if version := python_version(candidate):
+            found[real] = Python(candidate, version)
     first, *others = found.values() if found else (None,)
     if first is None:
         return ()
     newest_first = sorted(others, key=lambda python: [-int(part) for part in python.version.split(".")])
     return (first, *newest_first)
+
+
+def python_version(path: str) -> str:
+    """`major.minor.micro` of an interpreter; '' for what is no Python 3."""
+    said = ask([path, "-IS", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+    match = re.fullmatch(r"(3\.[0-9]{1,2}\.[0-9]{1,3})\s*", said)
+    return match[1] if match else ""
 
 
 def _candidates(path: str) -> list[str]:

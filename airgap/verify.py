@@ -21,12 +21,11 @@ from datetime import datetime
 from airgap.decode import MAX_DOCUMENT
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import (
+    BESIDE,
     ENVELOPE_FILE,
     INDEX_FILE,
     LAYOUT_FILE,
     OCI_LAYOUT,
-    ROOT_NAME,
-    ROOTS_DIRECTORY,
     VERIFY_DIRECTORY,
     BundledArtifact,
     blob_path,
@@ -40,7 +39,7 @@ from airgap.progress import Progress
 from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable
 from airgap.trust.decide import Accepted, Judged, Recipient, judge
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
-from airgap.trust.root import MAX_ROOT, Root
+from airgap.trust.root import Root
 from airgap.trust.statement import SUMS, StatedBlob, Statement
 from airgap.workers import spread
 
@@ -162,7 +161,7 @@ def open_signed(
 
 def survey(media: Media, signed: Signed) -> list[Finding]:
     """Step 3: names, types and sizes, without opening a file. Raises HostError."""
-    return list(judge_entries(media.entries(DIRECTORIES | {ROOTS_DIRECTORY}), expected_sizes(signed)))
+    return list(judge_entries(media.entries(DIRECTORIES | BESIDE.keys()), expected_sizes(signed)))
 
 
 def expected_sizes(signed: Signed) -> dict[str, int | None]:
@@ -203,17 +202,18 @@ def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) 
 
 
 def _judge_carried(entry: Entry) -> list[Finding] | None:
-    """`roots/` may be there with roots in it, which vouch for themselves; None for any other name."""
+    """`roots/` and `records/` may hold what vouches for itself; None for any other name."""
     directory, _, name = entry.path.rpartition("/")
-    is_root = directory == ROOTS_DIRECTORY and ROOT_NAME.fullmatch(name)
-    if not is_root and entry.path != ROOTS_DIRECTORY:
+    pattern, largest = BESIDE.get(directory, (None, 0))
+    inside = pattern is not None and pattern.fullmatch(name)
+    if not inside and entry.path not in BESIDE:
         return None
-    wanted = EntryType.FILE if is_root else EntryType.DIRECTORY
+    wanted = EntryType.FILE if inside else EntryType.DIRECTORY
     if entry.type is not wanted:
         message = f"expected a {wanted}, found a {entry.type}"
         return [_finding("integrity-type", entry.path, message, remedy=RECOPY)]
-    if entry.size > MAX_ROOT:
-        message = f"expected at most {MAX_ROOT} bytes, found {entry.size}"
+    if inside and entry.size > largest:
+        message = f"expected at most {largest} bytes, found {entry.size}"
         return [_finding("integrity-size", entry.path, message, remedy=RECOPY)]
     return []
 

@@ -17,8 +17,8 @@ from airgap import probe as probing
 from airgap.cli import run
 from airgap.decode import Fields
 from airgap.manifest import read_target
-from airgap.model import Gpu, Platform, Target
-from airgap.probe import Card, Facts, Python, Space, ask, find_pythons, parse_cards, parse_ldd, render_target
+from airgap.model import Card, Gpu, Platform, Target
+from airgap.probe import Facts, Python, Space, ask, find_pythons, parse_cards, parse_ldd, render_target
 
 L4 = Card("NVIDIA L4", "8.9", 23034, "570.86.15")
 H200 = Card("NVIDIA H200", "9.0", 143771, "570.86.15")

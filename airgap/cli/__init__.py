@@ -33,8 +33,9 @@ class Verbs(click.Group):
     connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "check", "build", "sign")
     isolated: ClassVar[tuple[str, ...]] = (
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
+        "smoke",
     )  # fmt: skip
-    both: ClassVar[tuple[str, ...]] = ("inspect", "key", "trust", "probe")
+    both: ClassVar[tuple[str, ...]] = ("inspect", "attest", "key", "trust", "probe")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for verb in (*self.connected, *self.isolated, *self.both) if _carried(verb)]
@@ -85,7 +86,9 @@ HELP = {
     "load": "load an installed container into an engine",
     "push": "push an artifact to a registry",
     "inventory": "show what a site holds, for a delta",
+    "smoke": "run a command against a site and sign what ran on which GPU",
     "inspect": "show what is in a bundle",
+    "attest": "put records of smoke runs into a bundle",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",
     "probe": "print this host's facts as a [target]",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, json_option
+from airgap.cli.options import FILE, json_option, root_options
 from airgap.cli.stated import read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, printable, progress_for
+from airgap.cli.weighing import gather_records, weigh
 from airgap.cli.workspace import index_urls, lock_path, open_context, read_target_of
 from airgap.connected.asked import gather_manifest
 from airgap.connected.evidence import Gathered, gather_lock
@@ -19,6 +20,7 @@ from airgap.lock import Lock, parse_lock
 from airgap.manifest import Manifest, load_manifest, target_table
 from airgap.media import Media
 from airgap.model import Sha256, Target
+from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.readiness.check import judge
 from airgap.readiness.judgement import Report
@@ -40,6 +42,10 @@ Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lo
 @click.option(
     "--target", "target_file", type=FILE, metavar="FILE", help="Judge for the [target] in this TOML."
 )
+@click.option(
+    "--record", "files", type=FILE, multiple=True, metavar="FILE", help="Of a smoke run; may repeat."
+)
+@root_options
 @click.option("--strict", is_flag=True, help="Fail also on what is unknown.")
 @click.option(
     "--suggest", "suggesting", is_flag=True, help="Search the nearest releases that clear what is blocked."
@@ -54,25 +60,43 @@ Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lo
 )
 @json_option
 def check(
-    subject: Path, target_file: Path | None, *, strict: bool, suggesting: bool, limit: int, as_json: bool
+    subject: Path,
+    target_file: Path | None,
+    files: tuple[Path, ...],
+    site: Path | None,
+    root: Path | None,
+    fingerprint: str | None,
+    *,
+    strict: bool,
+    suggesting: bool,
+    limit: int,
+    as_json: bool,
 ) -> int:
     """Say what cannot run on the target, from the bytes that are locked, never running them.
 
     Packages, models and their sources are read by ranges where nobody has fetched them yet. Without a
     current lock exactly what the manifest pins is read. A bundle is read offline; verify judges its bytes.
+    Records of smoke runs, those in a bundle and each --record, make READY what they prove; --site, or --root
+    and --fingerprint, say whose records are believed.
     """
+    trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
+    records = gather_records(subject, files, trusted)
     other = read_target_of(target_file) if target_file else None
     manifest = _searchable(subject) if suggesting else None
     progress = progress_for(json=as_json)
     target, gathered = _gather(subject, other, progress)
-    report = judge(gathered.composition, notes=gathered.notes, traffic=gathered.traffic)
+    weighed = weigh(records, gathered.composition)
+    notes = (*gathered.notes, *(one.note for one in weighed))
+    ran = [one.evidence for one in weighed if one.evidence]
+    report = judge(gathered.composition, notes=notes, traffic=gathered.traffic, records=ran)
     suggested = None
     if manifest:
         context = open_context(target, manifest.directory, progress, index_urls(manifest))
         with progress.task("searching releases", None):
             suggested = suggest(manifest, gathered.composition, report, context, limit)
     if as_json:
-        more = {"suggested": suggested.as_json()} if suggested else {}
+        more: dict[str, object] = {"records": [one.as_json() for one in weighed]}
+        more |= {"suggested": suggested.as_json()} if suggested else {}
         emit(_document(subject, target, report, strict=strict) | more)
     else:
         lines = render(report, target, shutil.get_terminal_size((100, 24)).columns)

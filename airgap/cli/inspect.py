@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from airgap.cli.options import FILE, json_option, root_options
+from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines, read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, human_bytes, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
@@ -16,6 +18,7 @@ from airgap.manifest import target_table
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
 from airgap.pinned import carried_roots, newest, trusted_root
+from airgap.records import Record, carried_records
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
@@ -29,6 +32,7 @@ class _Inspected:
     lock: Lock
     surveyed: Surveyed | None
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    records: tuple[Record, ...] = ()
 
 
 @click.command(
@@ -77,7 +81,7 @@ def _read_bundle(path: Path, root: Root | None) -> _Inspected:
         models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
         absent = surveyed.statement.counted_on.keys()
         weights = {model.name: read_weights(media, model, absent) for model in models}
-        return _Inspected(lock, surveyed, weights)
+        return _Inspected(lock, surveyed, weights, carried_records(media, judge, datetime.now(UTC)))
 
 
 def _document(inspected: _Inspected) -> dict[str, object]:
@@ -101,6 +105,7 @@ def _document(inspected: _Inspected) -> dict[str, object]:
     }
     if inspected.surveyed:
         document |= _stated(inspected.surveyed)
+        document["records"] = [record_document(record) for record in inspected.records]
     return document
 
 
@@ -152,6 +157,8 @@ def _show(inspected: _Inspected, *, files: bool) -> None:
             details += _file_lines(artifact)
         for detail in filter(None, details):
             click.echo(f"{'    ' if last else '│   '}  {printable(detail)}")
+    for record in inspected.records:
+        click.echo(record_line(record))
     distinct = distinct_files(lock.artifacts).values()
     click.echo(f"{len(distinct)} files, {human_bytes(sum(file.size for file in distinct))}, shared ones once")
 

@@ -1,11 +1,13 @@
 """`airgap verify`: signatures, and every byte of a bundle."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.errors import IntegrityError, MissingPartError
@@ -15,8 +17,20 @@ from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
 from airgap.media import Media, shown
 from airgap.pinned import carried_roots, newest, trusted_root
+from airgap.records import Record, carried_records, record_findings
 from airgap.trust.instant import render_instant
 from airgap.verify import Verification, verify_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A bundle as it was found; `lacking` is None where there is no site to lack anything."""
+
+    bundle: Path
+    verification: Verification
+    lacking: Lacking | None
+    records: tuple[Record, ...]
+
 
 _PATH = click.Path(path_type=Path)
 
@@ -60,7 +74,7 @@ def verify(
     memory = (load_memory(Site(site)) if site else Memory()).following(trusted)
     recipient = load_recipient(Site(site)) if site else make_recipient(site_name or "", ())
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
-    found: list[tuple[Path, Verification, Lacking | None]] = []
+    found: list[_Verified] = []
     for bundle in bundles:
         with Media(bundle) as media:
             trusted = newest(trusted, carried_roots(media, trusted))
@@ -73,15 +87,17 @@ def verify(
                 progress=progress_for(json=as_json),
                 jobs=jobs,
             )
+            records = carried_records(media, trusted, now)
+        verification = replace(verification, findings=(*verification.findings, *record_findings(records)))
         lacking = _lacking(verification, Site(site), bundle) if site else None
-        found.append((bundle, verification, lacking))
+        found.append(_Verified(bundle, verification, lacking, records))
         if not as_json:
-            _show(bundle, verification, lacking)
+            _show(found[-1])
     if as_json:
-        emit({"bundles": [_document(*one) for one in found]})
-    if not all(verification.sound for _, verification, _ in found):
+        emit({"bundles": [_document(one) for one in found]})
+    if not all(one.verification.sound for one in found):
         return IntegrityError.exit_code
-    return MissingPartError.exit_code if any(lacking and lacking.blobs for *_, lacking in found) else 0
+    return MissingPartError.exit_code if any(one.lacking and one.lacking.blobs for one in found) else 0
 
 
 def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:
@@ -91,7 +107,8 @@ def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:
     return Lacking(bundle, stated, lost_blobs(site, stated.counted_on), uses_of(artifacts))
 
 
-def _show(bundle: Path, verification: Verification, lacking: Lacking | None) -> None:
+def _show(verified: _Verified) -> None:
+    verification = verified.verification
     judged = verification.judged
     stated = judged.statement
     print_findings(verification.findings)
@@ -106,10 +123,12 @@ def _show(bundle: Path, verification: Verification, lacking: Lacking | None) -> 
     click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.travelling)} blobs, {size}: {verdict}")
     for line in delta_lines(stated):
         click.echo(f"  {line}")
-    if stated.base and lacking:
-        _show_lacking(lacking)
+    if stated.base and verified.lacking:
+        _show_lacking(verified.lacking)
+    for record in verified.records:
+        click.echo(f"  {record_line(record)}")
     if not verification.sound:
-        click.echo(f"  {len(verification.findings)} findings in {printable(shown(str(bundle)))}")
+        click.echo(f"  {len(verification.findings)} findings in {printable(shown(str(verified.bundle)))}")
 
 
 def _show_lacking(lacking: Lacking) -> None:
@@ -122,11 +141,12 @@ def _show_lacking(lacking: Lacking) -> None:
         click.echo(printable(f"    {line}"))
 
 
-def _document(bundle: Path, verification: Verification, lacking: Lacking | None) -> dict[str, object]:
+def _document(verified: _Verified) -> dict[str, object]:
+    verification, lacking = verified.verification, verified.lacking
     judged = verification.judged
     stated = judged.statement
     return {
-        "bundle": shown(str(bundle)),
+        "bundle": shown(str(verified.bundle)),
         "sound": verification.sound,
         "name": stated.name,
         "version": stated.version,
@@ -146,5 +166,6 @@ def _document(bundle: Path, verification: Verification, lacking: Lacking | None)
         "bytes": stated.total_bytes,
         "base": base_document(stated),
         "lacking": sorted(lacking.blobs) if lacking else None,
+        "records": [record_document(record) for record in verified.records],
         "findings": [finding.as_json() for finding in verification.findings],
     }

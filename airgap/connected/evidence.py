@@ -18,6 +18,7 @@ from airgap.connected.opener import Opener
 from airgap.errors import AirgapError, InputError, IntegrityError, SourceError
 from airgap.lock import Lock as LockDocument
 from airgap.model import (
+    Artifact,
     ContainerArtifact,
     FileArtifact,
     Kind,
@@ -57,7 +58,7 @@ def gather_lock(lock: LockDocument, target: Target, opener: Opener) -> Gathered:
     for artifact in lock.artifacts:
         if isinstance(artifact, ContainerArtifact):
             try:
-                stacks.append(read_container(artifact, target, opener))
+                stacks.append(replace(read_container(artifact, target, opener), digests=_digests(artifact)))
             except (InputError, IntegrityError) as error:
                 others.append(unread(artifact.name, Kind.CONTAINER, error))
     for artifact in lock.artifacts:
@@ -107,9 +108,14 @@ def _wheels(artifact: WheelsArtifact, opener: Opener) -> Stack:
 
     works = {p.name: partial(read, p) for p in artifact.packages if p.file in files}
     seen, unread = read_all(works)
-    return stack_of(
+    stack = stack_of(
         artifact.name, Kind.WHEELS, seen, closed=True, unread=unread, requirements=artifact.requirements
     )
+    return replace(stack, digests=_digests(artifact))
+
+
+def _digests(artifact: Artifact) -> frozenset[str]:
+    return frozenset(file.sha256 for file in artifact.files)
 
 
 def _model(artifact: ModelArtifact, stacks: Sequence[Stack], opener: Opener) -> Model:
@@ -128,7 +134,7 @@ def _model(artifact: ModelArtifact, stacks: Sequence[Stack], opener: Opener) -> 
             {path: file.size for path, file in files.items()},
             server=artifact.served_by,
             licence=artifact.licence,
-            digests=frozenset(file.sha256 for file in artifact.files),
+            digests=_digests(artifact),
         ),
         lambda path: opener.locked(files[path], auth),
         stacks,

@@ -22,11 +22,14 @@ from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory, save_memory
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
 from airgap.isolated.record import Action, Amount, InstalledBundle, Receipt, difference
-from airgap.isolated.site import Site
+from airgap.isolated.site import Site, make_directory
+from airgap.layout import record_name
 from airgap.media import Media
 from airgap.model import Sha256
 from airgap.pinned import carried_roots, extend, newest, trusted_root
 from airgap.progress import Progress
+from airgap.records import Record, carried_records, record_findings
+from airgap.store import write_durably
 from airgap.trust.root import Root
 from airgap.trust.statement import StatedBlob
 from airgap.verify import Contents, Signed, distinct, open_signed, read_contents, read_index, refuse, survey
@@ -53,6 +56,7 @@ class _Brought:
     signed: Signed
     contents: Contents
     bundle: InstalledBundle
+    records: tuple[Record, ...]
 
 
 Approval = Callable[[Sequence[Member]], None]
@@ -88,6 +92,7 @@ def install(
         if approve:
             approve(members)
         require_fit(site, plan)
+        _keep_records(site, brought)
         current = site.current()
         if plan.unchanged and current and not verify_generation(site, current, progress):
             return Installed(current, plan, built=False)
@@ -128,7 +133,8 @@ def _judge(
     brought: dict[str, _Brought] = {}
     for one in opened:
         signed, contents = _read(one, site, root, memory, now)
-        found = _Brought(one, signed, contents, describe_bundle(signed, contents, now))
+        records = carried_records(one, root, memory.clock(now))
+        found = _Brought(one, signed, contents, describe_bundle(signed, contents, now), records)
         first = brought.setdefault(found.bundle.name, found)
         if first.bundle.payload != found.bundle.payload:
             raise InputError(
@@ -217,8 +223,19 @@ def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
     members = sorted((*others, *newcomers), key=lambda member: member.bundle.name)
     stated_blobs(members)
     plan = make_plan(site, before, newcomers, unite(site.root, members))
-    findings = tuple(finding for one in brought for finding in one.signed.judged.findings)
+    findings = tuple(
+        finding for one in brought for finding in (*one.signed.judged.findings, *record_findings(one.records))
+    )
     return members, replace(plan, findings=findings)
+
+
+def _keep_records(site: Site, brought: Iterable[_Brought]) -> None:
+    """Records that may be believed stay at the site, whatever generation comes after."""
+    for record in (record for one in brought for record in one.records if record.attested):
+        make_directory(site.records)
+        path = site.records / record_name(record.data)
+        if not path.exists():
+            write_durably(path, record.data)
 
 
 def _copy(site: Site, brought: Iterable[_Brought], plan: Plan, progress: Progress) -> None:

@@ -4,6 +4,7 @@
     generations/<n>/      one complete state: hard links into the blobs, site.json, receipt.json, SHA384SUMS
     current               -> generations/<n>
     receipts/<n>.json     what each change did; outlives its generation
+    records/              records of smoke runs that bundles brought; they vouch for themselves
     staging/<random>/     what is not whole yet
     trust/                the pinned root, the floors
     lock                  held by whoever changes the site
@@ -28,7 +29,7 @@ from pathlib import Path
 from airgap.decode import MAX_DOCUMENT, read_capped
 from airgap.errors import HostError, InputError, IntegrityError
 from airgap.isolated.record import Receipt, SiteRecord, parse_receipt, parse_record, render_receipt
-from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT
+from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, RECORD_NAME, RECORDS_DIRECTORY
 from airgap.progress import Progress, Silent
 from airgap.store import FILE_MODE, Store, fsync_directory, host_errors, write_durably
 
@@ -53,6 +54,7 @@ class Site:
         self.blobs = self.root / "blobs" / "sha256"
         self.generations = self.root / "generations"
         self.receipts = self.root / "receipts"
+        self.records = self.root / RECORDS_DIRECTORY
         self.staging = self.root / "staging"
         self.trust = self.root / "trust"
 
@@ -181,7 +183,7 @@ class Site:
     def leftovers(self) -> list[Path]:
         """What a killed run left that no generation needs, blobs aside."""
         current = self.current() or 0
-        places = [place for place in (self.root, self.trust, self.receipts) if place.is_dir()]
+        places = [place for place in (self.root, self.trust, self.receipts, self.records) if place.is_dir()]
         never_current = [
             self.generation(number)
             for number in self.numbers()
@@ -313,7 +315,8 @@ def _read_receipt(path: Path) -> Receipt:
 
 def _half(directory: Path) -> Iterator[Path]:
     """What `write_durably` and `point` left under a temporary name."""
-    ours = rf"\.([0-9a-f]+\.link|({LAYOUT_FILE}|[a-z]+\.json|[0-9]+(\.root)?\.json)\.[0-9]+)"
+    document = rf"{LAYOUT_FILE}|[a-z]+\.json|[0-9]+(\.root)?\.json|{RECORD_NAME.pattern}"
+    ours = rf"\.([0-9a-f]+\.link|({document})\.[0-9]+)"
     return (path for path in directory.iterdir() if re.fullmatch(ours, path.name))
 
 

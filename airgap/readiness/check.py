@@ -7,6 +7,7 @@ from airgap.model import Kind, Target
 from airgap.readiness.components import Composition, Model, Stack, Unread, names_of
 from airgap.readiness.judgement import Judged, Judgement, Report, Rule, SmokeRecord
 from airgap.readiness.known_bad import KNOWN_BAD, judge_known_bad
+from airgap.readiness.ran import find_ran, model_digests, stack_digests
 from airgap.readiness.rules_gpu import GPU_CODE, judge_gpu_code
 from airgap.readiness.rules_models import (
     ARCHITECTURE,
@@ -90,7 +91,7 @@ def judge(
 def _judge_stack(stack: Stack, target: Target, records: tuple[SmokeRecord, ...]) -> Judged:
     judgements = tuple(chain.from_iterable(rule(stack, target) for rule in STACK_RULES))
     return Judged(
-        stack.name, stack.kind, stack.detail, judgements, ran=_ran(_stack_digests(stack), target, records)
+        stack.name, stack.kind, stack.detail, judgements, ran=find_ran(stack_digests(stack), target, records)
     )
 
 
@@ -106,7 +107,7 @@ def _judge_model(model: Model, composition: Composition, records: tuple[SmokeRec
         model.detail,
         judgements,
         nvfp4_support(target) if is_nvfp4(model) else "",
-        _ran(_model_digests(model), target, records),
+        find_ran(model_digests(model), target, records),
     )
 
 
@@ -114,21 +115,3 @@ def _judge_unread(other: Unread) -> Judged:
     return Judged(
         other.name, other.kind, "", (EVIDENCE.unknown(other.name, other.reason, settle=other.settle),)
     )
-
-
-def _stack_digests(stack: Stack) -> frozenset[str]:
-    """Empty where not every package is known, which no record can answer for."""
-    return frozenset(p.digest for p in stack.packages) if stack.closed and not stack.unread else frozenset()
-
-
-def _model_digests(model: Model) -> frozenset[str]:
-    served = _stack_digests(model.served_by) if model.served_by else frozenset()
-    return model.digests | served if served and model.digests else frozenset()
-
-
-def _ran(digests: frozenset[str], target: Target, records: tuple[SmokeRecord, ...]) -> SmokeRecord | None:
-    """The record of a run of all these digests on the target's GPU model."""
-    if not digests or "" in digests or target.gpu is None:
-        return None
-    gpu = target.gpu.name
-    return next((r for r in records if r.gpu == gpu and digests <= {str(d) for d in r.digests}), None)

@@ -102,6 +102,8 @@ class Stack:
     broken: tuple[BrokenImport, ...] = ()
     gpu_code: tuple[GpuCode, ...] | NotUnderstood | None = None
     """Of vLLM; None where nobody read it."""
+    digests: frozenset[str] = frozenset()
+    """sha256 of every file that is locked of it, where all are known."""
 
     def find(self, name: str) -> Distribution | None:
         return next((package for package in self.packages if package.key == name), None)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airgap.model import Kind, Sha256
+from airgap.model import Kind, Platform, Sha256
 
 BLOCKED_EXIT = 5
 
@@ -161,11 +161,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class SmokeRecord:
-    """What ran: every digest of the composition, on this GPU with this driver."""
+    """What ran: every digest of the composition, on `count` cards of this GPU with this driver.
+
+    `gpu` is '' for a host without; '' and None are not compared otherwise. `name` is what a person calls it.
+    """
 
     digests: frozenset[Sha256]
     gpu: str
     driver: str
+    capability: str = ""
+    count: int = 1
+    platform: Platform | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +251,15 @@ class Report:
         return Verdict.UNKNOWN if self.judgements(Verdict.UNKNOWN) else Verdict.NO_BLOCKER
 
     def exit_code(self, *, strict: bool) -> int:
-        """0 only when nothing is blocked, and with `strict` only when nothing is unknown either."""
-        wrong = {Verdict.BLOCKED, *([Verdict.UNKNOWN] if strict else [])}
-        return BLOCKED_EXIT if self.judgements(*wrong) else 0
+        """0 only when nothing is blocked, and with `strict` only when nothing is unknown either.
+
+        What rules do not know of a component that is READY, its smoke run has settled.
+        """
+        unknown = any(
+            Verdict.UNKNOWN in component.rules.values() and component.verdict is not Verdict.READY
+            for component in self.components
+        )
+        return BLOCKED_EXIT if self.judgements(Verdict.BLOCKED) or (strict and unknown) else 0
 
     def as_json(self) -> dict[str, object]:
         return {

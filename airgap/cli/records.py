@@ -1,0 +1,53 @@
+"""Records of smoke runs as verbs show them."""
+
+import shlex
+
+from airgap.cli.terminal import printable
+from airgap.layout import digest_of
+from airgap.records import Record
+from airgap.trust.instant import render_instant
+
+
+def record_line(record: Record) -> str:
+    """Who saw what run where, or why the record does not count. One line, fit for a terminal."""
+    if record.run is None:
+        return printable(f"record {record.source}: {record.problem}")
+    run = record.run
+    who = f"{', '.join(record.attested.signers)} saw" if record.attested else f"{record.problem};"
+    names = ", ".join(artifact.name for artifact in run.artifacts)
+    where = f"on {run.gpu}" if run.host.cards else "without a GPU"
+    command = shlex.join(run.command)
+    command = command if len(command) <= 80 else f"{command[:79]}…"
+    return printable(
+        f"record {digest_of(record.data)[:12]}: {who} {names} {where}, {render_instant(run.started_at)}:"
+        f" exit {run.status} of {command}"
+    ).replace("\n", "\\n")
+
+
+def record_document(record: Record) -> dict[str, object]:
+    """For `--json`; what cannot be read is null, and so is `blobs` of what may not be believed."""
+    run = record.run
+    return {
+        "source": record.source,
+        "sha256": digest_of(record.data),
+        "problem": record.problem or None,
+        "signers": list(record.attested.signers) if record.attested else [],
+        "command": list(run.command) if run else None,
+        "exit_status": run.status if run else None,
+        "started_at": render_instant(run.started_at) if run else None,
+        "expires_at": render_instant(run.expires_at) if run else None,
+        "milliseconds": run.milliseconds if run else None,
+        "gpus": [
+            {
+                "name": card.name,
+                "compute_capability": card.compute_capability,
+                "memory_mib": card.memory_mib,
+                "driver": card.driver,
+            }
+            for card in run.host.cards
+        ]
+        if run
+        else None,
+        "artifacts": [artifact.name for artifact in run.artifacts] if run else None,
+        "blobs": len(record.attested.run.blobs) if record.attested else None,
+    }
