@@ -204,6 +204,8 @@ def test_every_verb_of_the_console_works(alone: Console, medium: Medium, tmp_pat
     assert "generation 1 is current" in alone("install", bundle, "--site", site).out
     assert (site / "current" / "files" / "notes" / "notes.txt").read_bytes() == b"carried across\n"
     assert json.loads(alone("inspect", bundle, "--site", site, "--json").out)["name"] == "quickstart"
+    assert "= same" in alone("diff", site, bundle, "--html", tmp_path / "page.html").out
+    assert "<style>:root" in (tmp_path / "page.html").read_text()  # the style sheet is in the installer, too
     alone("export", "hello", "-o", tmp_path / "hello.tar", "--site", site)
     assert (tmp_path / "hello.tar").stat().st_size > 0
     assert os.listdir(tmp_path / "tmp") == []

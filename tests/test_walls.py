@@ -90,6 +90,7 @@ def isolated_side() -> list[str]:
             "export",
             "load",
             "push",
+            "diff",
             "probe",
             "smoke",
             "attest",

@@ -35,7 +35,7 @@ class Verbs(click.Group):
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
         "smoke",
     )  # fmt: skip
-    both: ClassVar[tuple[str, ...]] = ("inspect", "attest", "key", "trust", "probe")
+    both: ClassVar[tuple[str, ...]] = ("inspect", "diff", "attest", "key", "trust", "probe")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for verb in (*self.connected, *self.isolated, *self.both) if _carried(verb)]
@@ -88,6 +88,7 @@ HELP = {
     "inventory": "show what a site holds, for a delta",
     "smoke": "run a command against a site and sign what ran on which GPU",
     "inspect": "show what is in a bundle",
+    "diff": "show what changed between locks, bundles or sites",
     "attest": "put records of smoke runs into a bundle",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",

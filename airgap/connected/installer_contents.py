@@ -48,7 +48,7 @@ def compose(python: str, platform: Platform, wheels: Mapping[str, bytes]) -> byt
 
     Raises InputError for a platform without manylinux wheels, and for wheels that are not such.
     """
-    members = {f"{'/'.join(parts)}.py": data for parts, data in _own_files()}
+    members = {f"{'/'.join(parts)}.py": data for parts, data in _own_files()} | dict(_own_data())
     members |= {"__main__.py": _source("airgap.bootstrap").read_bytes(), "LICENSE": _licence()}
     for name, data in sorted(wheels.items()):
         members |= dict(_wheel_members(name, data))
@@ -70,6 +70,8 @@ def own_digest() -> str:
     digest = hashlib.sha256(_source("airgap.bootstrap").read_bytes() + _licence())
     for parts, data in _own_files():
         digest.update(f"{'.'.join(parts)} {len(data)}\n".encode() + data)
+    for member, data in _own_data():
+        digest.update(f"{member} {len(data)}\n".encode() + data)
     return digest.hexdigest()
 
 
@@ -135,6 +137,13 @@ def _own_files() -> Iterator[tuple[tuple[str, ...], bytes]]:
         source = _source(module)
         parts = tuple(module.split("."))
         yield (*parts, "__init__") if source.name == "__init__.py" else parts, source.read_bytes()
+
+
+def _own_data() -> Iterator[tuple[str, bytes]]:
+    """Style sheets of pages, which lie beside the modules that read them."""
+    for package in sorted({module.rpartition(".")[0] for module in own_modules()} - {""}):
+        for path in sorted(_directory(package).glob("*.css")):
+            yield f"{package.replace('.', '/')}/{path.name}", path.read_bytes()
 
 
 def _source(module: str) -> Path:

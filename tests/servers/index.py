@@ -35,6 +35,7 @@ def make_wheel(
     build: str = "",
     requires: Sequence[str] = (),
     requires_python: str = "",
+    licence: str = "",
 ) -> tuple[str, bytes]:
     """The file name and bytes of a real, installable wheel of one empty package; the same ones each time."""
     module = name.replace("-", "_")
@@ -42,6 +43,7 @@ def make_wheel(
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
     metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
     metadata += [f"Requires-Python: {requires_python}"] if requires_python else []
+    metadata += [f"License: {licence}"] if licence else []
     members = {
         f"{module}/__init__.py": b"",
         f"{info}/METADATA": ("\n".join(metadata) + "\n").encode(),

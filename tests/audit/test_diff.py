@@ -1,0 +1,242 @@
+"""`airgap diff` on real bundles, sites and locks: what changed, how far, and what would travel."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airgap.audit.distance import distance
+from airgap.cli import run
+from airgap.lock import parse_lock, render_lock
+from tests import bundles
+from tests.audit.test_page import Reader
+from tests.servers.index import make_wheel
+
+
+def shards(**tensors: tuple[str, Sequence[int], bytes]) -> bytes:
+    """A safetensors file; each tensor as dtype, shape and bytes."""
+    header: dict[str, object] = {}
+    data = b""
+    for name, (dtype, shape, content) in tensors.items():
+        offsets = [len(data), len(data) + len(content)]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": offsets}
+        data += content
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def licensed(name: str, version: str, licence: str = "MIT", body: str = "") -> tuple[str, bytes]:
+    return make_wheel(name, version, requires=[body] if body else [], licence=licence)
+
+
+OLD_WHEELS = [
+    licensed("alpha", "1.2.3"), licensed("beta", "2.0"), licensed("gone", "1.0", "ISC"),
+    licensed("same", "1.0"), licensed("rebuilt", "3.1"),
+]  # fmt: skip
+NEW_WHEELS = [
+    licensed("alpha", "1.4.0", "GPL-3.0-only"), licensed("beta", "2.0rc1"), licensed("new", "0.1"),
+    licensed("same", "1.0"), licensed("rebuilt", "3.1", body="alpha"),
+]  # fmt: skip
+
+OLD_MODEL = {
+    "config.json": b"{}",
+    "a.safetensors": shards(
+        kept=("F32", [2], b"12345678"),
+        other=("F32", [1], b"aaaa"),
+        cast=("F32", [1], b"cccc"),
+        left=("U8", [1], b"l"),
+    ),
+    "b.safetensors": shards(still=("U8", [3], b"xyz")),
+}
+NEW_MODEL = {
+    "config.json": b"{ }",
+    # `kept` moved behind another tensor; its bytes are the same.
+    "a.safetensors": shards(
+        other=("F32", [1], b"bbbb"),
+        kept=("F32", [2], b"12345678"),
+        cast=("BF16", [2], b"cccc"),
+        came=("U8", [1], b"n"),
+    ),
+    "b.safetensors": shards(still=("U8", [3], b"xyz")),
+}
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    contents = [
+        bundles.wheels("serving", dict(OLD_WHEELS)),
+        bundles.model("tiny", OLD_MODEL, repo="example/tiny", commit="a" * 40),
+        bundles.file("notes", b"the same"),
+        bundles.file("old", b"no more", path="old.txt"),
+    ]
+    return bundles.write_bundle(tmp_path / "before", contents, version="1")
+
+
+@pytest.fixture
+def after(tmp_path: Path) -> Path:
+    contents = [
+        bundles.wheels("serving", dict(NEW_WHEELS)),
+        bundles.model("tiny", NEW_MODEL, repo="example/tiny", commit="b" * 40),
+        bundles.file("notes", b"the same"),
+        bundles.file("fresh", b"one more", path="fresh.txt"),
+    ]
+    return bundles.write_bundle(tmp_path / "after", contents, version="2", sequence=2)
+
+
+def compared(capsys: pytest.CaptureFixture[str], *arguments: Path | str) -> dict[str, Any]:
+    assert run(["diff", *map(str, arguments), "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def artifact(document: Mapping[str, Any], name: str) -> Any:
+    [found] = [one for one in document["artifacts"] if one["name"] == name]
+    return found
+
+
+def test_artifacts_are_added_removed_changed_or_the_same(
+    before: Path, after: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = compared(capsys, before, after)
+    assert {one["name"]: one["state"] for one in document["artifacts"]} == {
+        "serving": "changed", "tiny": "changed", "notes": "same", "fresh": "added", "old": "removed",
+    }  # fmt: skip
+    facts = {fact["what"]: (fact["before"], fact["after"]) for fact in artifact(document, "tiny")["facts"]}
+    assert facts == {"commit": ("a" * 40, "b" * 40)}
+
+
+def test_versions_move_by_a_distance(before: Path, after: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moves = {one["name"]: one for one in artifact(compared(capsys, before, after), "serving")["packages"]}
+    assert set(moves) == {"alpha", "beta", "gone", "new", "rebuilt"}
+    assert moves["alpha"]["distance"] == "2 minors up"
+    assert moves["beta"]["distance"] == "pre-release, down"
+    assert (moves["gone"]["after"], moves["new"]["before"]) == (None, None)
+    assert moves["rebuilt"]["rebuilt"] is True
+    assert not any(moves[name]["rebuilt"] for name in ("alpha", "beta", "gone", "new"))
+
+
+def test_licences_are_read_inside_the_wheels(
+    before: Path, after: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = compared(capsys, before, after)
+    assert document["licences_added"] == [{"licence": "GPL-3.0-only", "subjects": ["serving: alpha"]}]
+    assert document["licences_removed"] == [{"licence": "ISC", "subjects": ["serving: gone"]}]
+
+
+def test_what_would_travel_is_what_the_first_side_lacks(
+    before: Path, after: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = compared(capsys, before, after)
+    changed = {name: data for name, data in NEW_WHEELS if data not in dict(OLD_WHEELS).values()}
+    lacking = [*changed.values(), NEW_MODEL["config.json"], NEW_MODEL["a.safetensors"], b"one more"]
+    assert document["travel"] == {"blobs": len(lacking), "bytes": sum(map(len, lacking))}
+
+
+def test_tensors_are_compared_by_their_headers(
+    before: Path, after: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = artifact(compared(capsys, before, after), "tiny")["tensors"]
+    assert (tensors["added"], tensors["removed"]) == (["came"], ["left"])
+    assert tensors["reshaped"] == [{"name": "cast", "before": "F32 1", "after": "BF16 2"}]
+    assert (tensors["changed"], tensors["not_compared"], tensors["same"]) == (None, 2, 1)
+
+
+def test_tensors_are_compared_by_their_bytes(
+    before: Path, after: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = artifact(compared(capsys, before, after, "--tensors"), "tiny")["tensors"]
+    assert (tensors["changed"], tensors["not_compared"], tensors["same"]) == (["other"], 0, 2)
+
+
+def test_a_damaged_file_of_weights_is_said_and_nothing_is_guessed(
+    before: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = bundles.model("tiny", OLD_MODEL | {"a.safetensors": b"no header"}, repo="example/tiny")
+    damaged = bundles.write_bundle(tmp_path / "damaged", [model])
+    tensors = artifact(compared(capsys, before, damaged), "tiny")["tensors"]
+    assert len(tensors["unread"]) == 1
+    assert (tensors["added"], tensors["removed"], tensors["changed"]) == ([], [], None)
+
+
+def test_a_bundle_against_a_site(
+    before: Path, after: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The site holds another bundle, too: it is not compared, and what it holds need not travel."""
+    site = bundles.pin(tmp_path / "site")
+    other = bundles.write_bundle(tmp_path / "other", [bundles.file("apart", b"one more")], name="other")
+    assert run(["install", str(before), str(other), "--site", str(site)]) == 0
+    capsys.readouterr()
+    document = compared(capsys, site, after)
+    assert "apart" not in {one["name"] for one in document["artifacts"]}
+    assert artifact(document, "fresh")["state"] == "added"
+    assert document["travel"]["blobs"] == compared(capsys, before, after)["travel"]["blobs"] - 1
+    back = compared(capsys, after, site)
+    assert artifact(back, "old")["state"] == "added"
+    assert "apart" not in {one["name"] for one in back["artifacts"]}
+
+
+def test_locks_are_compared_without_any_byte(
+    before: Path, after: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for bundle in (before, after):
+        blobs = [path.read_bytes() for path in (bundle / "blobs" / "sha256").iterdir()]
+        [data] = [blob for blob in blobs if blob.startswith(b'{\n "format"')]
+        path = tmp_path / f"{bundle.name}.lock.json"
+        path.write_bytes(render_lock(parse_lock(data, "lock")))
+        paths.append(path)
+    document = compared(capsys, *paths)
+    assert artifact(document, "serving")["packages"][0]["distance"] == "2 minors up"
+    assert artifact(document, "tiny")["tensors"] is None
+    assert document["licences_added"] == []
+    assert "a lock does not hold them" in document["notes"][0]
+
+
+def test_nothing_changed(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = compared(capsys, before, before)
+    assert {one["state"] for one in document["artifacts"]} == {"same"}
+    assert document["travel"] == {"blobs": 0, "bytes": 0}
+
+
+def test_a_person_reads_a_few_lines_and_a_page(
+    before: Path, after: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    html = tmp_path / "changes.html"
+    assert run(["diff", str(before), str(after), "--tensors", "--html", str(html)]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "quickstart 1 (bundle) -> quickstart 2 (bundle)",
+        "~ alpha 1.2.3 -> 1.4.0  2 minors up",
+        "! rebuilt 3.1: the same version, other bytes",
+        "tensors with other bytes: other",
+        "new licence: GPL-3.0-only (serving: alpha)",
+        "distances are by version numbers",
+    ):
+        assert line in shown
+    page = Reader(html.read_text())
+    assert not {"script", "link", "img", "iframe"} & (set(page.elements) - {"link"})
+    for text in ("2 minors up", "same version, other bytes", "GPL-3.0-only", "F32 1 → BF16 2"):
+        assert text in page.shown
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_what_is_no_side_is_refused(name: str, before: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(["diff", str(before), str(tmp_path / name)]) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("1.2.3", "1.2.4", "1 patch up"), ("1.2", "1.2.2", "2 patches up"), ("2.0", "1.9", "1 major down"),
+        ("1.2.3.1", "1.2.3.4", "3 part 4 up"), ("1.0", "1.0.post1", "post-release, up"),
+        ("1!1", "2", "another epoch, down"),
+        ("1.0+cu121", "1.0+cu124", "local label, up"), ("1.0a1", "1.0a2", "pre-release, up"),
+        ("1.0", "1.0.0", ""),
+        ("latest", "1.0", ""),
+    ],
+)  # fmt: skip
+def test_distances(before: str, after: str, expected: str) -> None:
+    assert distance(before, after) == expected
