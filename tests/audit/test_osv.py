@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -85,6 +85,7 @@ def test_events_are_judged_in_the_order_of_versions(
 NUMBERS = st.integers(0, 12)
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=6, unique=True), NUMBERS, st.randoms())
 def test_stretches_are_half_open(bounds: list[int], version: int, random: Any) -> None:
     """Sorted bounds alternate between introduced and fixed; packaging says which specifiers hold."""
