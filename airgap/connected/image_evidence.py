@@ -4,8 +4,9 @@ Only layers that are here are read, in the bundle, the store or a local layout: 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import BinaryIO
 
 from airgap.connected.opener import Opener
@@ -15,10 +16,12 @@ from airgap.oci import MAX_MANIFEST, Descriptor, ImageIndex, ImageManifest, pars
 from airgap.readers.image import Distribution as Installed
 from airgap.readers.image import Inventory, layers_of, read_image
 from airgap.readers.imports import Guard, Import, Missing, Modules, read_imports
+from airgap.readers.passing import Passing, PassingObject
 from airgap.readers.python_syntax import MAX_SOURCE, NotUnderstood
-from airgap.readiness.components import BrokenImport, Distribution, Stack
+from airgap.readiness.components import BrokenImport, Distribution, GpuCode, Stack
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, see, stack_of
+from airgap.readiness.rules_gpu import KERNELS
 
 _ENGINE_FILES = re.compile(
     r"(?:.*/)?(?:site|dist)-packages/(?:vllm/(?:.*/)?[^/]+\.py|torch/version\.py"
@@ -46,7 +49,7 @@ def read_container(artifact: ContainerArtifact, target: Target, opener: Opener) 
                 raise InputError(f"{artifact.name}: the layer {descriptor.digest} is not locked")
             return opened.enter_context(opener.stream(files[descriptor.digest]))
 
-        inventory = read_image(digest, layers_of(manifest, open_layer), _wanted)
+        inventory = read_image(digest, layers_of(manifest, open_layer), _wanted, _passing)
     return image_stack(artifact.name, artifact.image or artifact.name, inventory)
 
 
@@ -69,9 +72,25 @@ def image_stack(name: str, source: str, inventory: Inventory) -> Stack:
 
 def _see(found: Installed, source: str, inventory: Inventory) -> Seen:
     assert found.metadata, "the caller looked"
-    return see(
-        Distribution(source, found.layer, f"/{found.path}", found.metadata), inventory, f"{found.site}/"
-    )
+    distribution = Distribution(source, found.layer, f"/{found.path}", found.metadata)
+    seen = see(distribution, inventory, f"{found.site}/")
+    if found.name != "vllm":
+        return seen
+    return replace(seen, tables=seen.tables._replace(gpu_code=_gpu_code(inventory, f"{found.site}/")))
+
+
+def _gpu_code(inventory: Inventory, root: str) -> tuple[GpuCode, ...] | NotUnderstood:
+    """What was learned of vLLM's extension modules below `root` as they went by."""
+    found = []
+    for path, file in inventory.files.items():
+        if not path.startswith(root) or not KERNELS.fullmatch(path.removeprefix(root)):
+            continue
+        if not isinstance(file.passing, PassingObject):
+            return NotUnderstood(f"/{path}", 0, "was not read: its bytes are not in this layer")
+        if file.passing.problem:
+            return replace(file.passing.problem, member=f"/{path}")
+        found.append(GpuCode(file.layer, f"/{path}", file.passing.architectures, file.passing.needed))
+    return tuple(found)
 
 
 def _manifest(artifact: ContainerArtifact, target: Target, opener: Opener) -> tuple[ImageManifest, Sha256]:
@@ -95,6 +114,13 @@ def _manifest(artifact: ContainerArtifact, target: Target, opener: Opener) -> tu
     if not isinstance(found, ImageManifest):
         raise InputError(f"{artifact.name}: an index inside an index", remedy="name the inner one")
     return found, digest
+
+
+def _passing(path: str) -> Callable[[str, int], Passing] | None:
+    """vLLM's extension modules, hundreds of megabytes each, wherever a link may lead to them from."""
+    if path.endswith(".so") and "vllm/_C" in path and KERNELS.fullmatch("/".join(path.split("/")[-2:])):
+        return PassingObject
+    return None
 
 
 def _wanted(path: str) -> bool:

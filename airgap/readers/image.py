@@ -1,19 +1,21 @@
 """What is installed in a container image, read from its layers without running or extracting anything.
 
 Python distributions (dist-info and egg-info, PyPA "Recording installed projects"), packages of dpkg
-(also distroless' status.d) and apk, and os-release: as they are after all whiteouts. Whatever other files
-a rule wants are brought along in the same pass.
+(also distroless' status.d), apk and rpm (its SQLite database), and os-release: as they are after all
+whiteouts. Whatever other files a rule wants are brought along in the same pass, or looked at as they go by.
 """
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from airgap.errors import InputError
 from airgap.oci import Descriptor, ImageManifest
 from airgap.readers.decompress import UnreadableLayer
+from airgap.readers.passing import Noticed, Passing
+from airgap.readers.rpm import PassingRpmDatabase
 from airgap.readers.union import ImageFile, Layer, Union, Wish
 from airgap.readers.wheel import Metadata
 from airgap.tags import normalized_name
@@ -34,7 +36,13 @@ _DPKG = "var/lib/dpkg/status"
 _DPKG_PARTS = re.compile(r"var/lib/dpkg/status\.d/[^/]+(?<!\.md5sums)")
 _APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
-_RPM = re.compile(r"(?:var/lib|usr/lib/sysimage)/rpm/(?:rpmdb\.sqlite|Packages(?:\.db)?)")
+_RPM_HOME = r"(?:var/lib|usr/lib/sysimage)/rpm/"
+_RPM = re.compile(rf"{_RPM_HOME}rpmdb\.sqlite")
+_RPM_UNREAD = {
+    re.compile(rf"{_RPM_HOME}Packages"): "an rpm database of Berkeley DB, which is not read",
+    re.compile(rf"{_RPM_HOME}Packages\.db"): "an rpm database in the ndb format, which is not read",
+    re.compile(rf"{_RPM_HOME}rpmdb\.sqlite-wal"): "changes to an rpm database that are not merged into it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,18 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class SystemPackage:
-    """A package of the distribution's own manager: `dpkg` or `apk`."""
+    """A package of the distribution's own manager: `dpkg`, `apk` or `rpm`.
+
+    `version` is as the manager writes it: `[epoch:]version-release` for rpm. `source` is the package it was
+    built from, where its manager says so: vulnerability databases go by that.
+    """
 
     manager: str
     name: str
     version: str
     architecture: str
+    source: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +133,25 @@ def layers_of(manifest: ImageManifest, open: Callable[[Descriptor], BinaryIO]) -
 
 
 def read_image(
-    digest: str, layers: Sequence[Layer], wanted: Callable[[str], bool] = lambda path: False
+    digest: str,
+    layers: Sequence[Layer],
+    wanted: Callable[[str], bool] = lambda path: False,
+    passing: Callable[[str], Callable[[str, int], Passing] | None] = lambda path: None,
 ) -> Inventory:
     """Take stock of the image `digest` (sha256 of its manifest) from its layers, each read once.
 
-    `wanted` is asked for every file, by its path without a leading `/`. Raises InputError for a layer that is
-    damaged, and what the layers' `open` raises.
+    `wanted` is asked for every file, by its path without a leading `/`, and `passing` for who looks at a
+    file as it goes by; both kinds are in `Inventory.files`. Raises InputError for a layer that is damaged,
+    and what the layers' `open` raises.
     """
 
     def keep(path: str) -> bool:
         return is_evidence(path) or wanted(path)
 
-    union = Union(Wish(keep, MAX_FILE, MAX_TOTAL))
+    def look(path: str) -> Callable[[str, int], Passing] | None:
+        return _system_reader(path) or passing(path)
+
+    union = Union(Wish(keep, MAX_FILE, MAX_TOTAL, look))
     unread = []
     for number, layer in enumerate(layers, 1):
         what = f"layer {number} of {len(layers)}, sha256:{layer.digest}"
@@ -138,20 +159,24 @@ def read_image(
             union.apply(layer, what)
         except UnreadableLayer as error:
             unread.append(f"{error.message}: {error.remedy}")
-    return take_stock(digest, union.files(), unread, wanted)
+
+    def asked(path: str) -> bool:
+        return wanted(path) or passing(path) is not None
+
+    return take_stock(digest, union.files(), unread, asked)
 
 
 def take_stock(
     digest: str, files: Mapping[str, ImageFile], unread: Sequence[str], wanted: Callable[[str], bool]
 ) -> Inventory:
     """The packages that `files` speak of: what `is_evidence` and `wanted` have kept of an image's layers."""
-    unread = [*unread, *(f"/{path}: {_why(file)}" for path, file in files.items() if file.data is None)]
-    unread += [f"/{path}: packages of rpm are not read" for path in files if _RPM.fullmatch(path)]
+    stock = {path: _with_rpm(path, file) for path, file in files.items()}
+    unread = [*unread, *(f"/{path}: {why}" for path, file in stock.items() if (why := _why(path, file)))]
     return Inventory(
         digest,
-        tuple(_distributions(files)),
-        tuple(_packages(files)),
-        _os_release(files),
+        tuple(_distributions(stock)),
+        tuple(_packages(stock)),
+        _os_release(stock),
         tuple(unread),
         {path: file for path, file in files.items() if wanted(path)},
     )
@@ -163,12 +188,39 @@ def is_evidence(path: str) -> bool:
         return _METADATA.fullmatch(path) is not None
     if path in (_DPKG, *_APK, *_OS_RELEASE):
         return True
-    return path.startswith(("var/lib/", "usr/lib/sysimage/")) and bool(
-        _DPKG_PARTS.fullmatch(path) or _RPM.fullmatch(path)
-    )
+    if path.startswith("var/lib/dpkg/"):
+        return _DPKG_PARTS.fullmatch(path) is not None
+    return _system_reader(path) is not None
 
 
-def _why(file: ImageFile) -> str:
+def _with_rpm(path: str, file: ImageFile) -> ImageFile:
+    """The same, its packages read where the bytes of an rpm database were kept and not passed by."""
+    if file.data is None or not _RPM.fullmatch(path):
+        return file
+    database = PassingRpmDatabase(path, len(file.data))
+    database.feed(file.data)
+    database.end()
+    return replace(file, passing=database)
+
+
+def _system_reader(path: str) -> Callable[[str, int], Passing] | None:
+    if not path.startswith(("var/lib/rpm/", "usr/lib/sysimage/rpm/")):
+        return None
+    return PassingRpmDatabase if _RPM.fullmatch(path) else Noticed if _unread_format(path) else None
+
+
+def _unread_format(path: str) -> str:
+    return next((why for pattern, why in _RPM_UNREAD.items() if pattern.fullmatch(path)), "")
+
+
+def _why(path: str, file: ImageFile) -> str:
+    """Why a file was not read; '' where it was."""
+    if isinstance(file.passing, PassingRpmDatabase):
+        return file.passing.problem
+    if why := _unread_format(path):
+        return why if file.size else ""
+    if file.passing or file.data is not None:
+        return ""
     if file.size > MAX_FILE:
         return f"{file.size} bytes, more than the {MAX_FILE} that are read"
     return "its bytes are not in this layer, or the image has too many such files"
@@ -194,18 +246,27 @@ def _distributions(files: Mapping[str, ImageFile]) -> Iterator[Distribution]:
 
 def _packages(files: Mapping[str, ImageFile]) -> Iterator[SystemPackage]:
     for path, file in files.items():
+        if isinstance(file.passing, PassingRpmDatabase):
+            for p in file.passing.packages:
+                yield SystemPackage("rpm", p.name, p.evr, p.architecture, p.source, p.license)
         text = (file.data or b"").decode("utf-8", "replace")
         if path == _DPKG or _DPKG_PARTS.fullmatch(path):
             for fields in _stanzas(text, r"([A-Za-z-]+): (.*)"):
                 # One whose files were removed keeps its stanza. distroless writes no status at all.
                 if fields.get("Status", "ok installed").endswith("ok installed") and "Package" in fields:
                     yield SystemPackage(
-                        "dpkg", fields["Package"], fields.get("Version", ""), fields.get("Architecture", "")
+                        "dpkg",
+                        fields["Package"],
+                        fields.get("Version", ""),
+                        fields.get("Architecture", ""),
+                        fields.get("Source", "").partition(" ")[0],
                     )
         elif path in _APK:
             for fields in _stanzas(text, r"([A-Za-z]):(.*)"):
                 if "P" in fields:
-                    yield SystemPackage("apk", fields["P"], fields.get("V", ""), fields.get("A", ""))
+                    version, architecture = fields.get("V", ""), fields.get("A", "")
+                    origin, licence = fields.get("o", ""), fields.get("L", "")
+                    yield SystemPackage("apk", fields["P"], version, architecture, origin, licence)
 
 
 def _stanzas(text: str, line: str) -> Iterator[dict[str, str]]:

@@ -12,7 +12,8 @@ from typing import BinaryIO, Protocol
 
 from airgap.errors import InputError
 from airgap.readers.decompress import decompressed
-from airgap.readers.tar import Entry, EntryKind, TarStream
+from airgap.readers.passing import Passing
+from airgap.readers.tar import SKIP, Entry, EntryKind, TarStream
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -25,6 +26,9 @@ MAX_DEPTH = 256
 
 MAX_LINKS = 1_000_000
 """Symbolic links that are remembered."""
+
+MAX_PASSING = 500
+"""Files of one image that are read as they go by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,10 @@ class Entries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that was wanted: its bytes, or None where they are more than allowed, and its layer's digest."""
+    """A file that was wanted: its bytes, or None where they are more than allowed, and its layer's digest.
+
+    Of one that was only read as it went by there is `passing`, and no bytes.
+    """
 
     path: str
     data: bytes | None
@@ -59,15 +66,27 @@ class ImageFile:
     mode: int = 0
     uid: int = 0
     gid: int = 0
+    passing: Passing | None = None
+
+
+def _nobody(path: str) -> None:
+    """No file is read as it goes by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to keep: paths (no leading `/`) for which `wanted` holds, and how much of it, in bytes."""
+    """What to keep: paths (no leading `/`) for which `wanted` holds, and how much of it, in bytes.
+
+    `passing` is asked first, and names who reads a file as it goes by (made from its path and size), if any.
+    """
 
     wanted: Callable[[str], bool]
     max_file: int
     max_total: int
+    passing: Callable[[str], Callable[[str, int], Passing] | None] = _nobody
+
+    def holds(self, path: str) -> bool:
+        return self.wanted(path) or self.passing(path) is not None
 
 
 @dataclass(slots=True)
@@ -92,6 +111,7 @@ class Union:
         self._layer = 0
         self._kept = 0
         self._links = 0
+        self._passed = 0
         self._last: tuple[str, list[str]] | None = None
         """The parent that was resolved last: most entries follow one of the same directory."""
 
@@ -101,9 +121,9 @@ class Union:
         lacking = self._pass(layer, what, {})
         if lacking:
             # A wanted name is a hard link to a file nobody asked for, whose bytes have gone by: once more.
-            donors: dict[str, ImageFile | None] = dict.fromkeys(lacking)
+            donors = {target: ImageFile(path, None, 0, layer.digest) for target, path in lacking.items()}
             self._pass(layer, what, donors)
-            self._kept -= sum(len(donor.data or b"") for donor in donors.values() if donor)
+            self._kept -= sum(len(donor.data or b"") for donor in donors.values())
 
     def apply_kept(self, entries: Entries, digest: str) -> None:
         """Put a layer on top of which only its entries were kept: it is read from nowhere again."""
@@ -116,19 +136,22 @@ class Union:
         for path, node in _walk(self._root, ""):
             if node.file:
                 found[path] = node.file
-            elif node.link is not None and self._wish.wanted(path):
+            elif node.link is not None and self._wish.holds(path):
                 real = _find(self._root, self._resolve(path))
                 if real and real.file:
                     found[path] = replace(real.file, path=path)
         return dict(sorted(found.items()))
 
-    def _pass(self, layer: Layer, what: str, donors: dict[str, ImageFile | None]) -> set[str]:
-        """Read a layer; `donors` are paths to keep for hard links. Returns the targets that were not kept."""
+    def _pass(self, layer: Layer, what: str, donors: dict[str, ImageFile]) -> dict[str, str]:
+        """Read a layer; `donors` are paths to keep for hard links, each under the path of one such link.
+
+        Returns the same for targets that were not kept.
+        """
         with layer.open() as stream, decompressed(stream, what) as inside:
             return self._pass_entries(TarStream(inside, what), layer.digest, donors)
 
-    def _pass_entries(self, entries: Entries, digest: str, donors: dict[str, ImageFile | None]) -> set[str]:
-        lacking: set[str] = set()
+    def _pass_entries(self, entries: Entries, digest: str, donors: dict[str, ImageFile]) -> dict[str, str]:
+        lacking: dict[str, str] = {}
         for entry in entries:
             parts = _parts(entry.path, entries.what)
             if not parts:
@@ -155,10 +178,10 @@ class Union:
             self._keep(parts, None, entry.target)
         elif entry.kind is EntryKind.HARD_LINK:
             self._put_hard_link(parts, entry, incoming)
-        elif entry.kind is EntryKind.FILE and self._wish.wanted(path):
-            self._keep(parts, incoming.file(path, entry, self._room()), None)
+        elif entry.kind is EntryKind.FILE and self._wish.holds(path):
+            self._keep(parts, self._take(path, entry, incoming), None)
         elif path in incoming.donors:
-            donor = incoming.donors[path] = incoming.file(path, entry, self._room())
+            donor = incoming.donors[path] = self._take(incoming.donors[path].path, entry, incoming)
             self._kept += len(donor.data or b"")
 
     def _put_hard_link(self, parts: list[str], entry: Entry, incoming: "_Incoming") -> None:
@@ -169,15 +192,26 @@ class Union:
         node = _find(self._root, real)
         if node and node.link is not None:
             self._keep(parts, None, node.link)
-        elif self._wish.wanted(path):
+        elif self._wish.holds(path):
             donor = node.file if node and node.file else incoming.donors.get("/".join(real))
             if donor is None:
-                incoming.lacking.add("/".join(real))
+                incoming.lacking["/".join(real)] = path
                 donor = ImageFile(path, None, 0, incoming.layer)
             self._keep(parts, replace(donor, path=path, layer=incoming.layer), None)
 
-    def _room(self) -> int:
-        return min(self._wish.max_file, self._wish.max_total - self._kept)
+    def _take(self, path: str, entry: Entry, incoming: "_Incoming") -> ImageFile:
+        """The entry at hand as the file `path`: its bytes, or what somebody learns as they go by."""
+        file = ImageFile(
+            path, None, entry.size, incoming.layer, mode=entry.mode, uid=entry.uid, gid=entry.gid
+        )
+        if entry.sparse:
+            return file
+        if reader := self._wish.passing(path):
+            self._passed += 1
+            passing = reader(path, entry.size) if self._passed <= MAX_PASSING else None
+            return replace(file, passing=passing) if passing and incoming.pass_to(passing, entry) else file
+        room = min(self._wish.max_file, self._wish.max_total - self._kept)
+        return replace(file, data=incoming.entries.read(room)) if entry.size <= room else file
 
     def _keep(self, parts: list[str], file: ImageFile | None, link: str | None) -> None:
         node = self._root
@@ -247,13 +281,20 @@ class _Incoming:
 
     entries: Entries
     layer: str
-    donors: dict[str, ImageFile | None]
-    lacking: set[str]
+    donors: dict[str, ImageFile]
+    lacking: dict[str, str]
 
-    def file(self, path: str, entry: Entry, room: int) -> ImageFile:
-        whole = entry.size <= room and not entry.sparse
-        data = self.entries.read(room) if whole else None
-        return ImageFile(path, data, entry.size, self.layer, entry.mode, entry.uid, entry.gid)
+    def pass_to(self, passing: Passing, entry: Entry) -> bool:
+        """Whether the entry's bytes went by; of entries that were kept, they may not have been."""
+        if isinstance(self.entries, TarStream):
+            while data := self.entries.chunk(SKIP):
+                passing.feed(data)
+        elif (kept := self.entries.read(entry.size)) is not None:
+            passing.feed(kept)
+        else:
+            return False
+        passing.end()
+        return True
 
 
 def _parts(path: str, what: str) -> list[str]:

@@ -59,11 +59,21 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class GpuCode:
-    """An extension module: the GPU code in it, and the libraries that it links (DT_NEEDED)."""
+    """An extension module: the GPU code in it, and the libraries that it links (DT_NEEDED).
 
+    `digest` is the sha256 of the wheel or layer that it is in.
+    """
+
+    digest: str
     member: str
     architectures: frozenset[Architecture]
     needed: tuple[str, ...]
+
+    @property
+    def cuda(self) -> str:
+        """The major version of the CUDA runtime that it links, '' for none."""
+        found = (re.fullmatch(r"libcudart\.so\.([0-9]{1,3})", name) for name in self.needed)
+        return next((match[1] for match in found if match), "")
 
 
 @dataclass(frozen=True, slots=True)

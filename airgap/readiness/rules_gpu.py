@@ -11,20 +11,21 @@ from airgap.readers.zip import Archive
 from airgap.readiness.components import Distribution, GpuCode, Stack, version_key
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 
-GPU_CODE = Rule("gpu-code", 1, "vLLM's extension modules hold code for the GPU, and for torch's CUDA")
+GPU_CODE = Rule("gpu-code", 2, "vLLM's extension modules hold code for the GPU, and for torch's CUDA")
 
-_MODULE = re.compile(r"vllm/_C[^/]*\.so")
-"""vLLM's own kernels; other modules beside them are for some GPUs only."""
+KERNELS = re.compile(r"vllm/_C[^/]*\.so")
+"""vLLM's own, below site-packages; other modules beside them are for some GPUs only."""
 
 
 def read_gpu_code(archive: Archive) -> tuple[GpuCode, ...]:
     """Of every such module the GPU code and the CUDA runtime it links. Raises InputError, IntegrityError."""
     found = []
     for path in archive.paths():
-        if _MODULE.fullmatch(path):
+        if KERNELS.fullmatch(path):
             source, what = archive.source(path), f"{archive.what}: {path}"
             elf = read_elf(source, what)
-            found.append(GpuCode(path, frozenset(read_architectures(source, elf, what)), elf.needed))
+            architectures = frozenset(read_architectures(source, elf, what))
+            found.append(GpuCode(archive.digest, path, architectures, elf.needed))
     return tuple(found)
 
 
@@ -42,7 +43,7 @@ def runs_on(architecture: Architecture, sm: int) -> bool:
 
 
 def judge_gpu_code(stack: Stack, target: Target) -> Iterator[Judgement]:
-    """Read only where the wheel is here: the code lies in hundreds of megabytes."""
+    """Read only where wheel or image is here: the code lies in hundreds of megabytes."""
     vllm = stack.find("vllm")
     if target.gpu is None or vllm is None:
         return
@@ -77,7 +78,7 @@ def _judge_architectures(
     major, minor = (*version_key(target.gpu.compute_capability), 0)[:2]
     gpu = f"{target.gpu.name} ({target.gpu.compute_capability})"
     running = sorted({a for code in codes for a in code.architectures if runs_on(a, 10 * major + minor)})
-    evidence = [vllm.states(code.member, _names(code.architectures)) for code in codes if code.architectures]
+    evidence = [_says(vllm, code, _names(code.architectures)) for code in codes if code.architectures]
     if running:
         return GPU_CODE.clear(stack.name, f"{_names(running)} runs on {gpu}", evidence=evidence)
     return GPU_CODE.blocked(
@@ -96,20 +97,24 @@ def _judge_runtime(stack: Stack, vllm: Distribution, codes: tuple[GpuCode, ...])
     if torch is None or not isinstance(cuda, str) or not cuda:
         return
     for code in codes:
-        linked = [match[1] for name in code.needed if (match := re.fullmatch(r"libcudart\.so\.(\d+)", name))]
-        if linked and linked[0] != cuda.partition(".")[0]:
+        linked = code.cuda
+        if linked and linked != cuda.partition(".")[0]:
             yield GPU_CODE.blocked(
                 stack.name,
-                f"{vllm.label} links CUDA {linked[0]}, {torch.label} is built for CUDA {cuda}",
-                gap=f"{vllm.label} is for CUDA {linked[0]}, {torch.label} for {cuda}",
+                f"{vllm.label} links CUDA {linked}, {torch.label} is built for CUDA {cuda}",
+                gap=f"{vllm.label} is for CUDA {linked}, {torch.label} for {cuda}",
                 things=(vllm.label, torch.label),
                 evidence=[
-                    vllm.states(code.member, f"DT_NEEDED libcudart.so.{linked[0]}"),
+                    _says(vllm, code, f"DT_NEEDED libcudart.so.{linked}"),
                     Evidence(torch.file, torch.digest, "torch/version.py", 0, f"cuda = {cuda!r}"),
                 ],
-                remedy=f"builds of both for one CUDA: torch for {linked[0]}, or vllm for {cuda}",
+                remedy=f"builds of both for one CUDA: torch for {linked}, or vllm for {cuda}",
             )
             return
+
+
+def _says(vllm: Distribution, code: GpuCode, text: str) -> Evidence:
+    return Evidence(vllm.file, code.digest, code.member, 0, text)
 
 
 def _names(architectures: Iterable[Architecture]) -> str:

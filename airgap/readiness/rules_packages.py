@@ -8,13 +8,13 @@ from airgap.errors import InputError
 from airgap.model import Kind, Target
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.requires import Pin, allows_python, pins
-from airgap.readiness.components import Distribution, Stack, version_key
+from airgap.readiness.components import Distribution, GpuCode, Stack, version_key
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 from airgap.tags import WheelName, marker_environment, normalized_name, supported_tags
 
 PINS = Rule("pin", 1, "every declared requirement is met by the package that is there")
 TAGS = Rule("wheel-tag", 1, "the target's pip accepts every wheel")
-CUDA = Rule("cuda-driver", 1, "the driver runs the CUDA that torch was built for")
+CUDA = Rule("cuda-driver", 2, "the driver runs the CUDA that torch was built for")
 IMPORTS = Rule("imports", 1, "an image's own code imports nothing that its vLLM lacks")
 
 LOCK_FIRST = "run: airgap lock, then check again"
@@ -181,12 +181,14 @@ def judge_tags(stack: Stack, target: Target) -> Iterator[Judgement]:
 
 
 def judge_cuda(stack: Stack, target: Target) -> Iterator[Judgement]:
-    """The CUDA of `torch/version.py` against the target's driver."""
+    """The CUDA of `torch/version.py`, else the one that vLLM's modules link, against the target's driver."""
     torch = stack.find("torch")
     if target.gpu is None or (torch is None and stack.find("vllm") is None):
         return
     cuda = stack.torch_cuda
-    if torch is None or cuda is None:
+    if (torch is None or not isinstance(cuda, str)) and (linking := _linking(stack)):
+        yield _judge_linked(stack, target, linking)
+    elif torch is None or cuda is None:
         yield CUDA.unknown(stack.name, "no torch was read, so its CUDA is not known", settle=LOCK_FIRST)
     elif isinstance(cuda, NotUnderstood):
         yield CUDA.unknown(stack.name, str(cuda), settle="print torch.version.cuda on a staging host")
@@ -208,15 +210,29 @@ def judge_cuda(stack: Stack, target: Target) -> Iterator[Judgement]:
             remedy="an index with CUDA builds of torch for this platform",
         )
     else:
-        yield _judge_driver(stack, target, cuda, torch)
+        where = torch.states(_TORCH, f"cuda = {cuda!r}")
+        yield _judge_driver(stack, target, cuda, f"{torch.label} is built for", where)
 
 
 _TORCH = "torch/version.py"
 
 
-def _judge_driver(stack: Stack, target: Target, cuda: str, torch: Distribution) -> Judgement:
-    evidence = [torch.states(_TORCH, f"cuda = {cuda!r}")]
-    built = f"{torch.label} is built for CUDA {cuda}"
+def _linking(stack: Stack) -> GpuCode | None:
+    """A module of vLLM that links a CUDA runtime."""
+    codes = stack.gpu_code if isinstance(stack.gpu_code, tuple) else ()
+    return next((code for code in codes if code.cuda), None)
+
+
+def _judge_linked(stack: Stack, target: Target, code: GpuCode) -> Judgement:
+    vllm = stack.find("vllm")
+    assert vllm, "whose module it is"
+    evidence = Evidence(vllm.file, code.digest, code.member, 0, f"DT_NEEDED libcudart.so.{code.cuda}")
+    return _judge_driver(stack, target, code.cuda, f"{vllm.label} links", evidence)
+
+
+def _judge_driver(stack: Stack, target: Target, cuda: str, who: str, where: Evidence) -> Judgement:
+    evidence = [where]
+    built = f"{who} CUDA {cuda}"
     floor = DRIVERS.get(next(iter(version_key(cuda)), 0))
     if floor is None:
         return CUDA.unknown(
@@ -237,7 +253,7 @@ def _judge_driver(stack: Stack, target: Target, cuda: str, torch: Distribution) 
             stack.name,
             f"{built}, which needs driver {floor} or newer; the target has {target.driver}",
             gap=f"CUDA {cuda} needs driver {floor}",
-            things=(torch.label, f"driver {target.driver}"),
+            things=(built, f"driver {target.driver}"),
             evidence=evidence,
             remedy=f"driver {floor} or newer on the target, or wheels built for an older CUDA",
         )

@@ -10,12 +10,13 @@ import pytest
 
 from airgap.cli import run
 from tests.images import LAYER_TYPES, OCI, Layout, image_config, sha256
+from tests.readers.objects import dynamic, elf, gpu_code
 
 SITE = "opt/venv/lib/python3.12/site-packages"
 REGISTRY = f"{SITE}/vllm/model_executor/models/registry.py"
 TYPES = f"{SITE}/transformers/models/auto/configuration_auto.py"
 
-VLLM = {
+VLLM: "Files" = {
     f"{SITE}/vllm-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: 1.0\n"
     "Requires-Dist: transformers>=5\n",
     f"{SITE}/vllm/__init__.py": "",
@@ -27,7 +28,7 @@ VLLM = {
 }
 
 
-def transformers(version: str, types: str, site: str = SITE) -> dict[str, str]:
+def transformers(version: str, types: str, site: str = SITE) -> "Files":
     info = f"{site}/transformers-{version}.dist-info"
     return {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: transformers\nVersion: {version}\n",
@@ -35,22 +36,31 @@ def transformers(version: str, types: str, site: str = SITE) -> dict[str, str]:
     }
 
 
-BACKEND = {"backend/serve.py": "import json\nfrom vllm.inputs.data import TokensPrompt\n"}
+BACKEND: "Files" = {"backend/serve.py": "import json\nfrom vllm.inputs.data import TokensPrompt\n"}
 OLD, NEW = transformers("4.0", "old='X'"), transformers("5.0", "tiny='TinyConfig'")
-UPGRADE = {f"{SITE}/.wh.transformers-4.0.dist-info": ""} | NEW
+UPGRADE: "Files" = {f"{SITE}/.wh.transformers-4.0.dist-info": ""} | NEW
 
 
-def layer(files: dict[str, str]) -> bytes:
+Files = dict[str, str | bytes | tuple[str]]
+"""By path: text, bytes, or what it is a hard link to."""
+
+
+def layer(files: Files) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, text in files.items():
+        for path, content in files.items():
             info = tarfile.TarInfo(path)
-            info.size = len(text.encode())
-            tar.addfile(info, io.BytesIO(text.encode()))
+            if isinstance(content, tuple):
+                info.type, [info.linkname] = tarfile.LNKTYPE, content
+                tar.addfile(info)
+                continue
+            data = content.encode() if isinstance(content, str) else content
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 
-def image(path: Path, *layers: dict[str, str]) -> None:
+def image(path: Path, *layers: Files) -> None:
     """An OCI layout of one uncompressed image."""
     layout = Layout(path)
     tars = [layer(files) for files in layers]
@@ -68,13 +78,13 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """Lock a manifest of one image and the model it serves, and check that."""
     monkeypatch.setenv("AIRGAP_CACHE", str(tmp_path / "cache"))
 
-    def judge(*layers: dict[str, str]) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    def judge(*layers: Files, target: str = "") -> tuple[int, dict[str, list[dict[str, Any]]]]:
         image(tmp_path / "image", *layers)
         (tmp_path / "model").mkdir()
         (tmp_path / "model" / "config.json").write_text('{"model_type": "tiny", "architectures": ["Tiny"]}')
         (tmp_path / "m.toml").write_text(
             '[bundle]\nname = "m"\nversion = "1"\n'
-            '[target]\npython = "3.12"\nplatform = "linux/amd64"\nglibc = "2.35"\n'
+            f'[target]\npython = "3.12"\nplatform = "linux/amd64"\nglibc = "2.35"\n{target}'
             '[[containers]]\nname = "server"\nlayout = "image"\n'
             '[[models]]\nname = "tiny-model"\npath = "model"\nserved-by = "server"\n'
         )
@@ -110,6 +120,81 @@ def test_two_copies_are_ambiguous(judged: Any) -> None:
     code, rules = judged(VLLM | NEW | transformers("4.0", "", "usr/lib/python3/dist-packages"))
     assert (code, rules["model-type"][0]["verdict"]) == (0, "unknown")
     assert any("ambiguous" in judgement["message"] for judgement in rules["pin"])
+
+
+# ------------------------------------------------------------------ GPU code
+
+L4 = 'gpu = { name = "NVIDIA L4", compute_capability = "8.9", memory_gib = 24 }\ndriver = "570.86"\n'
+KERNELS = f"{SITE}/vllm/_C.abi3.so"
+SM80, SM90A = (2, 80, 0x11), (2, 90, 0x100011)
+
+
+def kernels(*entries: tuple[int, int, int], cuda: str = "12") -> bytes:
+    """An extension module with this GPU code, which links that CUDA."""
+    return elf(
+        [
+            (".dynstr", 3, b"\0libcudart.so." + cuda.encode() + b"\0", 0),
+            (".dynamic", 6, dynamic([(1, 1)]), 1),
+            (".nv_fatbin", 1, gpu_code(*entries), 0),
+        ]
+    )
+
+
+def test_gpu_code_inside_an_image_is_judged_as_in_a_wheel(judged: Any) -> None:
+    below = layer(VLLM | NEW | {KERNELS: kernels(SM90A)})
+    code, rules = judged(VLLM | NEW | {KERNELS: kernels(SM90A)}, target=L4)
+    [found] = rules["gpu-code"]
+    assert (code, found["verdict"]) == (5, "blocked")
+    assert found["message"] == "no GPU code of vllm 1.0 runs on NVIDIA L4 (8.9)"
+    assert found["evidence"][0]["member"] == f"/{KERNELS}"
+    assert found["evidence"][0]["sha256"] == sha256(below)
+    assert found["evidence"][0]["text"] == "sm_90a"
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        pytest.param([{KERNELS: kernels(SM90A)}, {KERNELS: kernels(SM80)}], id="replaced by a layer above"),
+        pytest.param(
+            [{"root/.cache/x/vllm/_C.abi3.so": kernels(SM80), KERNELS: ("root/.cache/x/vllm/_C.abi3.so",)}],
+            id="a hard link to a file before it",
+        ),
+        pytest.param(
+            [{"root/.cache/0123": kernels(SM80), KERNELS: ("root/.cache/0123",)}],
+            id="a hard link to a file of another name",
+        ),
+    ],
+)
+def test_the_module_that_python_would_load_counts(judged: Any, layers: list[Files]) -> None:
+    _, rules = judged(VLLM | NEW, *layers, target=L4)
+    assert [(j["verdict"], j["message"]) for j in rules["gpu-code"]] == [
+        ("no_blocker", "sm_80 runs on NVIDIA L4 (8.9)")
+    ]
+
+
+def test_a_module_that_is_gone_is_unknown(judged: Any) -> None:
+    gone = {f"{SITE}/vllm/.wh._C.abi3.so": ""}
+    _, rules = judged(VLLM | NEW | {KERNELS: kernels(SM90A)}, gone, target=L4)
+    assert [j["verdict"] for j in rules["gpu-code"]] == ["unknown"]
+
+
+def test_a_damaged_module_is_unknown_and_named(judged: Any) -> None:
+    _, rules = judged(VLLM | NEW | {KERNELS: kernels(SM90A)[:-30]}, target=L4)
+    [found] = rules["gpu-code"]
+    assert found["verdict"] == "unknown" and found["message"].startswith(f"/{KERNELS}: ")
+
+
+def test_without_torch_the_cuda_that_the_modules_link_needs_a_driver(judged: Any) -> None:
+    code, rules = judged(VLLM | NEW | {KERNELS: kernels(SM80, cuda="13")}, target=L4)
+    [found] = rules["cuda-driver"]
+    assert (code, found["verdict"]) == (5, "blocked")
+    assert (
+        found["message"] == "vllm 1.0 links CUDA 13, which needs driver 580 or newer; the target has 570.86"
+    )
+    assert found["evidence"][0]["member"] == f"/{KERNELS}"
+
+
+# ------------------------------------------------------------------ code that serves
 
 
 def test_a_backend_that_imports_what_its_vllm_lacks_is_blocked_with_file_and_line(judged: Any) -> None:

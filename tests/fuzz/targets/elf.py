@@ -1,6 +1,7 @@
 """A shared object from a wheel, and the GPU code in it.
 
-Invariant: only InputError escapes; no section that is used lies outside the file.
+Invariant: only InputError escapes; no section that is used lies outside the file; who sees the bytes go by
+once learns the same.
 """
 
 import struct
@@ -8,6 +9,7 @@ from functools import cache
 
 from airgap.readers.elf import is_elf, read_elf
 from airgap.readers.fatbin import read_architectures
+from airgap.readers.passing import PassingObject
 from airgap.readers.source import BytesSource
 from tests.fuzz.harness import accepted
 
@@ -44,5 +46,11 @@ def check(data: bytes) -> bool:
     if elf is None:
         return False
     assert is_elf(source) and isinstance(elf.glibc, str)
-    accepted(lambda _: read_architectures(source, elf, "lib.so"), data)
+    standing = accepted(lambda _: read_architectures(source, elf, "lib.so"), data)
+    passing = PassingObject("lib.so", len(data))
+    for start in range(0, len(data), 97):
+        passing.feed(data[start : start + 97])
+    passing.end()
+    if passing.problem is None:
+        assert standing is not None and passing.architectures == set(standing)
     return True
