@@ -143,7 +143,11 @@ def test_zstd_is_read_where_a_decompressor_is_installed() -> None:
         unpacked(frames[:6] + b"\xff\xff\xff")
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"x" * 9999)[:-9], b"\x1f\x8bnot gzip at all", b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(b"x" * 9999)[:-9], b"\x1f\x8bnot gzip at all", b"\x1f\x8b"],
+    ids=["cut off", "something else", "no more than the mark"],
+)
 def test_damaged_gzip_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match="the compressed data is damaged"):
         unpacked(data)
