@@ -29,6 +29,7 @@ from airgap.model import (
     Remote,
     Sha256,
     Target,
+    Variant,
     WheelsArtifact,
     bundle_path,
     path_collisions,
@@ -102,6 +103,8 @@ def _artifact_table(artifact: Artifact) -> dict[str, object]:
         case ModelArtifact():
             keys = ("repo", "revision", "commit", "quantization", "served_by", "licence", "gated")
             table |= {key: getattr(artifact, key) for key in keys if getattr(artifact, key)}
+            if artifact.variants:
+                table["variants"] = [_variant_table(variant) for variant in artifact.variants]
         case ContainerArtifact():
             table |= {"image": artifact.image, "digest": artifact.digest, "root": artifact.root}
             table["platforms"] = list(artifact.platforms)
@@ -111,6 +114,11 @@ def _artifact_table(artifact: Artifact) -> dict[str, object]:
             pass
     table["files"] = [_file_table(file) for file in artifact.files]
     return table
+
+
+def _variant_table(variant: Variant) -> dict[str, object]:
+    table: dict[str, object] = {"source": variant.source, "format": variant.format, "reason": variant.reason}
+    return table | ({"chosen": True} if variant.chosen else {})
 
 
 def _package_table(package: Package) -> dict[str, object]:
@@ -205,7 +213,23 @@ def _model(fields: Fields, name: str, request: str, files: tuple[LockedFile, ...
         fields.text("licence", default=""),
         fields.text("gated", default=""),
         files,
+        _variants(fields),
     )
+
+
+def _variants(fields: Fields) -> tuple[Variant, ...]:
+    variants = tuple(_variant(table) for table in fields.tables("variants"))
+    if variants and sum(variant.chosen for variant in variants) != 1:
+        fields.problem("variants", "expected exactly one that is chosen")
+    return variants
+
+
+def _variant(fields: Fields) -> Variant:
+    variant = Variant(
+        fields.text("source"), fields.text("format"), fields.text("reason"), fields.flag("chosen")
+    )
+    fields.done()
+    return variant
 
 
 def _container(fields: Fields, name: str, request: str, files: tuple[LockedFile, ...]) -> ContainerArtifact:

@@ -52,6 +52,20 @@ class ModelRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantsRequest:
+    """`[[models]]` with `[[models.variants]]`: candidates for one model, in the order of preference.
+
+    Each has the model's name and `served_by`.
+    """
+
+    name: str
+    served_by: str
+    variants: tuple[ModelRequest, ...]
+
+    kind: ClassVar = Kind.MODEL
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerRequest:
     """`[[containers]]`: an image in a registry, a local archive (docker or OCI), or an OCI layout."""
 
@@ -91,7 +105,7 @@ class InstallerRequest:
     kind: ClassVar = Kind.FILE
 
 
-Request = WheelsRequest | ModelRequest | ContainerRequest | FileRequest | InstallerRequest
+Request = WheelsRequest | ModelRequest | VariantsRequest | ContainerRequest | FileRequest | InstallerRequest
 
 
 def request_digest(request: Request, extra: Mapping[str, str] | None = None) -> str:
@@ -220,20 +234,31 @@ def _wheels(fields: Fields) -> WheelsRequest:
     return request
 
 
-def _model(fields: Fields) -> ModelRequest:
+def _model(fields: Fields) -> ModelRequest | VariantsRequest:
+    name, served_by = _name(fields), fields.optional_text("served-by") or ""
+    if not fields.has("variants"):
+        return _model_source(fields, name, served_by)
+    variants = tuple(_model_source(table, name, served_by) for table in fields.tables("variants"))
+    if not variants:
+        fields.problem("variants", "expected [[models.variants]], one or more")
+    fields.done()
+    return VariantsRequest(name, served_by, variants)
+
+
+def _model_source(fields: Fields, name: str, served_by: str) -> ModelRequest:
     fields.one_of("repo", "path")
     repo = fields.optional_text(
         "repo", pattern=r"[\w.-]+/[\w.-]+", expected="a hub repository such as org/name"
     )
     request = ModelRequest(
-        _name(fields),
+        name,
         repo or "",
         fields.optional_text("path") or "",
         fields.text("revision", default="main"),
         (fields.optional_text("quantization") or "").lower(),
         fields.texts("include"),
         fields.texts("exclude"),
-        fields.optional_text("served-by") or "",
+        served_by,
     )
     if request.path and fields.has("revision"):
         fields.problem("revision", "a local path has no revision")
@@ -298,7 +323,8 @@ def _judge_names(document: Fields, requests: list[Request]) -> None:
         seen[request.name] = request
     servers = {r.name for r in requests if r.kind in (Kind.WHEELS, Kind.CONTAINER)}
     for request in requests:
-        if isinstance(request, ModelRequest) and request.served_by and request.served_by not in servers:
+        models = (ModelRequest, VariantsRequest)
+        if isinstance(request, models) and request.served_by and request.served_by not in servers:
             document.problem(
                 f"models.{request.name}.served-by",
                 f"no wheels set or container is named {request.served_by!r}",

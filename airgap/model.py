@@ -235,6 +235,16 @@ class WheelsArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A candidate for a model: where it is from, its format, and why it was chosen or left out."""
+
+    source: str
+    format: str
+    reason: str
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelArtifact:
     name: str
     request: str
@@ -249,6 +259,8 @@ class ModelArtifact:
     gated: str
     """'' when open, else the hub's word: `auto` or `manual`."""
     files: tuple[LockedFile, ...]
+    variants: tuple[Variant, ...] = ()
+    """Among which this one was chosen, in the manifest's order; none where it named no more than one."""
 
     kind = Kind.MODEL
 

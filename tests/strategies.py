@@ -21,6 +21,7 @@ from airgap.model import (
     Remote,
     Sha256,
     Target,
+    Variant,
     WheelsArtifact,
 )
 
@@ -76,8 +77,12 @@ def container_artifacts(draw: st.DrawFn, name: str) -> ContainerArtifact:
 @st.composite
 def model_artifacts(draw: st.DrawFn, name: str) -> ModelArtifact:
     commit = draw(digests)[:40]
+    request, held = draw(digests), draw(_file_lists())
+    variants = draw(st.lists(st.builds(Variant, texts, texts, texts), max_size=2))
+    if variants:
+        variants.append(Variant(draw(texts), "NVFP4", draw(texts), chosen=True))
     return ModelArtifact(
-        name, draw(digests), "org/name", "main", commit, "nvfp4", "", "mit", "", draw(_file_lists())
+        name, request, "org/name", "main", commit, "nvfp4", "", "mit", "", held, tuple(variants)
     )
 
 

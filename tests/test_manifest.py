@@ -13,6 +13,7 @@ from airgap.manifest import (
     ContainerRequest,
     FileRequest,
     ModelRequest,
+    VariantsRequest,
     WheelsRequest,
     parse_manifest,
     request_digest,
@@ -128,6 +129,44 @@ sha256 = "abc"
     ):
         assert expected in message, expected
     assert message.startswith("x.toml: ")
+
+
+VARIANTS = """
+[[models.variants]]
+repo = "org/fast"
+quantization = "NVFP4"
+[[models.variants]]
+path = "weights"
+"""
+HEAD, MODEL = GOOD.partition("[[wheels]]")[0], '[[models]]\nname = "m"\n'
+
+
+def test_variants_have_the_models_name_and_server() -> None:
+    serving = '[[wheels]]\nname = "serving"\nrequirements = ["vllm"]\n'
+    text = f'{HEAD}{serving}{MODEL}served-by = "serving"\n{VARIANTS}'
+    _, model = parse_manifest(text.encode(), "x.toml", Path()).requests
+    assert isinstance(model, VariantsRequest)
+    assert [(v.name, v.served_by) for v in model.variants] == [("m", "serving")] * 2
+    assert [(v.repo, v.path, v.quantization) for v in model.variants] == [
+        ("org/fast", "", "nvfp4"),
+        ("", "weights", ""),
+    ]
+    other = parse_manifest(text.replace("weights", "w").encode(), "x.toml", Path()).requests[1]
+    assert request_digest(model) != request_digest(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("variants = []", "models[0].variants: expected [[models.variants]], one or more"),
+        (f'repo = "org/a"\n{VARIANTS}', "models[0].repo: unknown key; known here: name, variants"),
+        (f'served-by = "nobody"\n{VARIANTS}', "models.m.served-by: no wheels set or container is named"),
+        (f'{VARIANTS}name = "n"', "models[0].variants[1].name: unknown key"),
+        (f'{VARIANTS}repo = "org/a"', "models[0].variants[1]: expected exactly one of repo, path"),
+    ],
+)
+def test_variants_that_are_none(text: str, expected: str) -> None:
+    assert expected in problems(HEAD + MODEL + text)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,7 @@ def _detail(artifact: Artifact) -> str:
         case ModelArtifact():
             origin = f"{artifact.repo}@{artifact.commit}" if artifact.repo else "from a local directory"
             claims = [origin, artifact.quantization, artifact.licence, f"{len(artifact.files)} files"]
+            claims += [f"chosen of {len(artifact.variants)} variants"] if artifact.variants else []
             return ", ".join(filter(None, claims))
         case ContainerArtifact():
             return ", ".join(filter(None, (artifact.image, *artifact.platforms)))

@@ -22,7 +22,8 @@ EVERYTHING = "*"
 Example
   airgap lock gemma4.toml
   airgap lock gemma4.toml --upgrade serving
-Exit codes: 0 locked, 3 manifest wrong or not resolvable, 4 a source failed, 6 bytes are not what was promised
+Exit codes: 0 locked, 3 manifest wrong or not resolvable, 4 a source failed,
+  5 the target can run none of a model's variants, 6 bytes are not what was promised
 """
 )
 @click.argument("manifest", type=click.Path(path_type=Path))

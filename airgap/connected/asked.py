@@ -31,7 +31,14 @@ from airgap.connected.opener import Opener
 from airgap.connected.simple_index import IndexFile, choose
 from airgap.decode import read_capped
 from airgap.errors import InputError, SourceError
-from airgap.manifest import ContainerRequest, FileRequest, Manifest, ModelRequest, WheelsRequest
+from airgap.manifest import (
+    ContainerRequest,
+    FileRequest,
+    Manifest,
+    ModelRequest,
+    VariantsRequest,
+    WheelsRequest,
+)
 from airgap.model import Kind, Target
 from airgap.readers.source import Source
 from airgap.readiness.components import Composition, Model, Stack, Unread
@@ -55,6 +62,9 @@ def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathe
                 models.append(_model(request, stacks, opener))
             except (InputError, SourceError) as error:
                 others.append(unread(request.name, Kind.MODEL, error))
+        elif isinstance(request, VariantsRequest):
+            reason = f"which of its {len(request.variants)} variants is meant is not chosen yet"
+            others.append(Unread(request.name, Kind.MODEL, reason, "run: airgap lock, then check again"))
         elif isinstance(request, ContainerRequest):
             reason = "the packages inside its layers are not read before they are here"
             settle = "run: airgap lock and airgap build, then check again"

@@ -15,6 +15,7 @@ from airgap.manifest import (
     Manifest,
     ModelRequest,
     Request,
+    VariantsRequest,
     WheelsRequest,
 )
 from airgap.model import (
@@ -71,6 +72,10 @@ def _resolve(request: Request, kept: Artifact | None, context: Context) -> Resol
             from airgap.connected import models  # noqa: PLC0415 - the hub's client takes 0.1 s to import
 
             return models.resolve(request, kept if isinstance(kept, ModelArtifact) else None, context)
+        case VariantsRequest():
+            from airgap.connected import model_variants  # noqa: PLC0415 - as above
+
+            return model_variants.resolve(request, kept if isinstance(kept, ModelArtifact) else None, context)
         case ContainerRequest():
             return containers.resolve(request, kept if isinstance(kept, ContainerArtifact) else None, context)
         case FileRequest():
@@ -101,6 +106,11 @@ def _tools(manifest: Manifest) -> Mapping[str, str]:
     tools = {"airgap": __version__}
     if any(isinstance(request, WheelsRequest) for request in manifest.requests):
         tools |= wheels.tool_versions()
-    if any(isinstance(request, ModelRequest) and request.repo for request in manifest.requests):
+    if any(_asks_hub(request) for request in manifest.requests):
         tools["huggingface_hub"] = version("huggingface_hub")
     return tools
+
+
+def _asks_hub(request: Request) -> bool:
+    variants = request.variants if isinstance(request, VariantsRequest) else (request,)
+    return any(isinstance(variant, ModelRequest) and variant.repo for variant in variants)

@@ -25,9 +25,7 @@ def judge_claim(
     if not artifact.quantization:
         return ()
     try:
-        checkpoints = read_checkpoints(
-            {file.path: file.size for file in artifact.files}, _reader(artifact, context, auth)
-        )
+        checkpoints = read_headers(artifact, context, auth)
     except HttpRefusal:
         raise
     except SourceError as error:
@@ -38,6 +36,13 @@ def judge_claim(
     if proof.verdict is Verdict.REFUTED:
         raise _refuted(artifact, proof)
     return (_undecided(artifact, str(proof.reasons[0])),) if proof.verdict is Verdict.UNDECIDED else ()
+
+
+def read_headers(artifact: ModelArtifact, context: Context, auth: AuthBase | None) -> tuple[Checkpoint, ...]:
+    """Every checkpoint of a model by its headers. Raises SourceError, HttpRefusal among them."""
+    return read_checkpoints(
+        {file.path: file.size for file in artifact.files}, _reader(artifact, context, auth)
+    )
 
 
 def _reader(artifact: ModelArtifact, context: Context, auth: AuthBase | None) -> ReadRange:

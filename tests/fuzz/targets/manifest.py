@@ -13,10 +13,18 @@ from tests.fuzz.harness import accepted
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
 
+VARIANTS = b"""bundle = {name = "a", version = "1"}
+target = {python = "3.12", platform = "linux/amd64", glibc = "2.35"}
+[[models]]
+name = "m"
+variants = [{repo = "org/a", quantization = "nvfp4"}, {path = "w", include = ["*.json"]}]
+"""
+
 
 @cache
 def seeds() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(MANIFESTS.glob("*.toml"))}
+    shipped = {path.name: path.read_bytes() for path in sorted(MANIFESTS.glob("*.toml"))}
+    return {**shipped, "variants": VARIANTS}
 
 
 def check(data: bytes) -> bool:
