@@ -48,7 +48,7 @@ def test_it_is_read_as_people_write_it(short: str) -> None:
 
 
 @given(shorts, st.data())
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_up_to_four_wrong_symbols_are_noticed_anywhere(short: str, data: st.DataObject) -> None:
     symbols = list(spell("inventory", short).replace("-", ""))
     for place in data.draw(st.sets(st.integers(0, 23), min_size=1, max_size=4)):

@@ -34,7 +34,7 @@ LEVELS = [
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
     {"trust", "layout", "readers"},
-    {"verify", "pinned", "records", "pkcs11", "keyfiles", "probe", "inventory"},
+    {"verify", "pinned", "records", "pkcs11", "keyfiles", "probe", "inventory", "receipt"},
     {"isolated", "connected", "readiness", "audit"},
     {"cli", "__main__", "bootstrap"},
 ]
@@ -87,6 +87,7 @@ def isolated_side() -> list[str]:
             "uninstall",
             "gc",
             "inventory",
+            "receipt",
             "export",
             "load",
             "push",
@@ -174,7 +175,8 @@ def test_trust_does_no_io(module: str) -> None:
 def test_the_isolated_verbs_start_without_the_connected_packages() -> None:
     """Proven by running, for whatever the syntax tree does not show."""
     code = (
-        "import sys, airgap.cli.verify, airgap.cli.install, airgap.cli.export;"
-        "assert not {'requests', 'urllib3', 'huggingface_hub', 'pip', 'airgap.connected'} & set(sys.modules)"
+        "import sys, airgap.cli.verify, airgap.cli.install, airgap.cli.export, airgap.cli.receipt;"
+        "assert not {'requests', 'urllib3', 'huggingface_hub', 'pip', 'pkcs11', 'airgap.connected'}"
+        " & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

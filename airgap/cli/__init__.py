@@ -30,10 +30,10 @@ INTERRUPTED = 130
 class Verbs(click.Group):
     """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
 
-    connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "check", "build", "sign")
+    connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "check", "build", "sign", "acknowledge")
     isolated: ClassVar[tuple[str, ...]] = (
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
-        "smoke",
+        "smoke", "receipt",
     )  # fmt: skip
     both: ClassVar[tuple[str, ...]] = ("inspect", "diff", "attest", "key", "trust", "probe")
 
@@ -85,6 +85,8 @@ HELP = {
     "export": "write an installed container as one tar",
     "load": "load an installed container into an engine",
     "push": "push an artifact to a registry",
+    "receipt": "tell the other side what was installed",
+    "acknowledge": "record what a site says that it holds",
     "inventory": "show what a site holds, for a delta",
     "smoke": "run a command against a site and sign what ran on which GPU",
     "inspect": "show what is in a bundle",

@@ -30,7 +30,7 @@ from airgap.trust.statement import MAX_SEQUENCE
     epilog="""\b
 Examples
   airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --out out
-  airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --base 7K2-M9Q-XR1-…
+  airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --base acknowledged
 Exit codes: 0 built (holders may still have to sign), 3 no current lock or the bundle exists,
   4 a source failed, 6 bytes are not what was locked, 7 a key may not sign, 9 no space or permission,
   10 nothing at hand has the inventory that --base names
@@ -92,7 +92,7 @@ def build(
     created = created_at or _creation_time()
     progress = progress_for(json=as_json)
     context = open_context(locked.lock.target, locked.directory, progress, locked.logins)
-    base = chosen_base(bases, context.store)
+    base = chosen_base(bases, context.store, locked.lock.audience)
     with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:
             _note_first(locked.lock.channel)

@@ -38,7 +38,7 @@ def plan(manifest: Path, *, out: Path, bases: tuple[str, ...], as_json: bool) ->
     locked = read_locked(manifest)
     cache = cache_directory()
     store = Store(cache)
-    base = chosen_base(bases, store)
+    base = chosen_base(bases, store, locked.lock.audience)
     made = make_plan(locked.lock, store, linked=_device(cache) == _device(out), base=base)
     if as_json:
         emit(_document(made, cache, base))

@@ -140,8 +140,8 @@ def build_bundle(
         _write(staging / ENVELOPE_FILE, envelope)
         write_checkable(staging, envelope, sums)
         _write_roots(staging, edition.roots)
-        remember(context.store, payload)
         ledger.record(edition.number, payload_digest(payload))
+        remember(context.store, payload)
         _publish(staging, destination)
     return Built(destination, statement, envelope, fetched)
 

@@ -75,6 +75,12 @@ def open_ledger(store: Store, channel: str) -> Iterator[Ledger]:
         yield Ledger(path, _read(path) if path.exists() else {})
 
 
+def issued_payload(store: Store, channel: str, number: Floor) -> Sha384 | None:
+    """What a channel's number was given to by this host; None when it gave none. Raises InputError."""
+    path = store.root / "channels" / f"{channel}.json"
+    return _read(path).get(number) if path.exists() else None
+
+
 def _read(path: Path) -> dict[Floor, Sha384]:
     fields = Fields(parse_json(read_capped(path), str(path)))
     epochs = fields.table("epochs")

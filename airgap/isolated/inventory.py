@@ -26,13 +26,17 @@ class Taken:
     lost: Mapping[Sha256, StatedBlob]
 
 
-def take_inventory(site: Site, *, kept: bool = False, verify: Progress | None = None) -> Taken:
-    """What the current generation needs and the site has; with `kept` also what only older ones need.
+def take_inventory(
+    site: Site, generation: int | None = None, *, kept: bool = False, verify: Progress | None = None
+) -> Taken:
+    """What a generation needs and the site has; with `kept` also what only others need.
+
+    It is the current one unless `generation` says otherwise.
 
     With `verify` every byte is hashed, else names and sizes count. Raises InputError where nothing is
     installed, IntegrityError when a bundle's own documents are damaged, HostError.
     """
-    current = site.current()
+    current = generation or site.current()
     if current is None:
         raise InputError(
             f"{site.root}: nothing is installed, so there is no base for a delta",

@@ -134,7 +134,7 @@ class Site:
     def made_by(self, number: int) -> Receipt | None:
         """The receipt of what made a generation; None when it is damaged or gone."""
         try:
-            return _read_receipt(self.generation(number) / RECEIPT_FILE)
+            return read_receipt(self.generation(number) / RECEIPT_FILE)
         except InputError:
             return None
 
@@ -142,7 +142,7 @@ class Site:
         """Of the last change of the site. Raises IntegrityError when it is damaged."""
         files = self.receipt_files()
         try:
-            return _read_receipt(files[-1]) if files else None
+            return read_receipt(files[-1]) if files else None
         except InputError as error:
             raise IntegrityError(error.message, remedy="restore the receipts from a backup") from None
 
@@ -211,7 +211,7 @@ class Site:
         if not pending.exists():
             return None
         with host_errors(pending):
-            receipt = _read_receipt(pending)
+            receipt = read_receipt(pending)
             if receipt.generation != current:
                 pending.unlink()
                 return None
@@ -309,7 +309,8 @@ def _holder(descriptor: int) -> str:
     return os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
 
 
-def _read_receipt(path: Path) -> Receipt:
+def read_receipt(path: Path) -> Receipt:
+    """Raises InputError when it is damaged or gone."""
     return parse_receipt(read_capped(path, max_bytes=MAX_DOCUMENT), str(path))
 
 
