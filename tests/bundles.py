@@ -29,8 +29,9 @@ from airgap.model import (
     WheelsArtifact,
 )
 from airgap.trust import envelope, keys, root, statement
+from airgap.trust.blobs import Base
 from airgap.trust.checkable import checkable, render_sums
-from airgap.trust.statement import Base, StatedArtifact, StatedBlob, Statement, Subject
+from airgap.trust.statement import StatedArtifact, StatedBlob, Statement, Subject
 from tests.images import OCI, Layout, single
 
 CREATED = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

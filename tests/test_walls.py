@@ -30,7 +30,7 @@ TOKENS = "airgap.pkcs11"
 
 LEVELS = [
     {"model", "errors", "progress", "units", "__init__"},
-    {"decode", "store", "workers", "oci", "tags", "base32"},
+    {"decode", "store", "workers", "oci", "tags", "base32", "patch"},
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
     {"trust", "layout", "readers"},

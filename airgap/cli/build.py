@@ -59,6 +59,7 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
     help="How long it may be installed.",
 )
 @base_option
+@click.option("--patch", is_flag=True, help="Of blobs that --base has not, send what no blob of it holds.")
 @click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
 @passphrase_option
 @json_option
@@ -73,6 +74,7 @@ def build(
     expires_in: timedelta,
     bases: tuple[str, ...],
     *,
+    patch: bool,
     replace: bool,
     passphrase_fd: int | None,
     as_json: bool,
@@ -83,7 +85,8 @@ def build(
     built all the same: airgap sign adds them, and until then it verifies with exit code 7. Of the
     versions before --root, those that lie beside it travel along, for sites that have not seen them.
     With --base the bundle is a delta: it carries only what that base lacks, and a site that does not
-    hold the rest refuses it.
+    hold the rest refuses it. With --patch a blob that shares most of its bytes with blobs of the base,
+    a fine-tuned shard or a rebuilt layer, travels as a patch; this reads the base once.
     """
     locked = read_locked(manifest)
     trusted = read_root(root)
@@ -92,6 +95,8 @@ def build(
     created = created_at or _creation_time()
     progress = progress_for(json=as_json)
     context = open_context(locked.lock.target, locked.directory, progress, locked.logins)
+    if patch and not bases:
+        raise click.UsageError("--patch compares with what --base BASE has")
     base = chosen_base(bases, context.store, locked.lock.audience)
     with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:
@@ -108,6 +113,7 @@ def build(
             replace=replace,
             context=context,
             base=base,
+            patch=patch,
         )
     surveyed = survey(built.envelope, trusted)
     if as_json:

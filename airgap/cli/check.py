@@ -143,7 +143,7 @@ def _bundle_lock(path: Path) -> tuple[Lock, Collection[Sha256]]:
     """
     with Media(path) as media:
         stated = survey(read_envelope(media, also=", a lock, or a manifest"), None).statement
-        return read_stated_lock(media, stated), stated.counted_on.keys()
+        return read_stated_lock(media, stated), stated.absent
 
 
 def _current_lock(path: Path, manifest: Manifest) -> Lock | None:

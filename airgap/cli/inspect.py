@@ -79,7 +79,7 @@ def _read_bundle(path: Path, root: Root | None) -> _Inspected:
         surveyed = survey(data, judge)
         lock = read_stated_lock(media, surveyed.statement)
         models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
-        absent = surveyed.statement.counted_on.keys()
+        absent = surveyed.statement.absent
         weights = {model.name: read_weights(media, model, absent) for model in models}
         return _Inspected(lock, surveyed, weights, carried_records(media, judge, datetime.now(UTC)))
 

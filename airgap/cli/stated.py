@@ -37,7 +37,12 @@ def delta_lines(stated: Statement) -> list[str]:
     counted = stated.counted_on.values()
     size = human_bytes(sum(blob.size for blob in counted))
     base = inventory_id(stated.base.inventory)
-    return [f"a delta: counts on {len(counted)} blobs more, {size}, of inventory {base}"]
+    lines = [f"a delta: counts on {len(counted)} blobs more, {size}, of inventory {base}"]
+    if patches := stated.base.patches:
+        whole = human_bytes(sum(stated.blobs[digest].size for digest in patches))
+        sent = human_bytes(sum(patch.stated.size for patch in patches.values()))
+        lines.append(f"  {len(patches)} blobs of {whole} travel as patches of {sent}")
+    return lines
 
 
 def base_document(stated: Statement) -> dict[str, object] | None:
@@ -50,6 +55,7 @@ def base_document(stated: Statement) -> dict[str, object] | None:
         "digest": stated.base.inventory,
         "blobs": len(counted),
         "bytes": sum(blob.size for blob in counted),
+        "patched": {digest: patch.sha256 for digest, patch in stated.base.patches.items()},
     }
 
 

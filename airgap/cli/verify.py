@@ -11,7 +11,7 @@ from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.errors import IntegrityError, MissingPartError
-from airgap.isolated.counted import Lacking, lost_blobs, uses_of
+from airgap.isolated.counted import Lacking, counted_by, lost_blobs, uses_of
 from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
@@ -104,7 +104,7 @@ def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:
     """What a delta counts on and the site has not, by name and size; each bundle is judged by itself."""
     stated = verification.judged.statement
     artifacts = verification.contents.artifacts if verification.contents else ()
-    return Lacking(bundle, stated, lost_blobs(site, stated.counted_on), uses_of(artifacts))
+    return Lacking(bundle, stated, lost_blobs(site, counted_by(stated, site)), uses_of(artifacts))
 
 
 def _show(verified: _Verified) -> None:

@@ -121,10 +121,21 @@ def counted_on(lock: Lock, base: Iterable[Sha256]) -> frozenset[Sha256]:
 
     Manifests always travel, so that a delta can be verified and looked at on its own.
     """
+    return frozenset(_leavable(lock).keys() & set(base))
+
+
+def patchable(lock: Lock, held: Iterable[Sha256]) -> dict[Sha256, int]:
+    """Which files of a lock could travel as patches, with their sizes: all but documents and those `held`."""
+    leavable = _leavable(lock)
+    return {digest: leavable[digest] for digest in leavable.keys() - set(held)}
+
+
+def _leavable(lock: Lock) -> dict[Sha256, int]:
+    """Every file with its size, documents aside."""
     documents = {digest for artifact in lock.artifacts for digest in pack(artifact).documents}
     files = [file for artifact in lock.artifacts for file in artifact.files]
     documents |= {file.sha256 for file in files if file.media_type in (*INDEXES, *MANIFESTS)}
-    return frozenset({file.sha256 for file in files}.intersection(base) - documents)
+    return {file.sha256: file.size for file in files if file.sha256 not in documents}
 
 
 def _is_id(name: str) -> bool:

@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from threading import Event
 
-from airgap.connected.base import KnownBase, counted_on, require_same_bytes
+from airgap.connected.base import KnownBase, counted_on, patchable, require_same_bytes
 from airgap.connected.issued import remember
 from airgap.connected.ledger import Ledger
 from airgap.connected.locking import fetch
+from airgap.connected.patches import make_patches
 from airgap.connected.source import Context
 from airgap.errors import HostError, InputError, IntegrityError
 from airgap.layout import (
@@ -39,6 +40,7 @@ from airgap.lock import Lock, distinct_files, lock_digest
 from airgap.model import Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors
+from airgap.trust.blobs import Base
 from airgap.trust.checkable import checkable, render_sums
 from airgap.trust.envelope import payload_digest, sign
 from airgap.trust.envelope import render as render_envelope
@@ -46,7 +48,6 @@ from airgap.trust.keys import Signer
 from airgap.trust.root import Floor
 from airgap.trust.statement import (
     PAYLOAD_TYPE,
-    Base,
     Previous,
     StatedArtifact,
     StatedBlob,
@@ -73,13 +74,23 @@ class Edition:
 class _Contents:
     """What goes into the bundle: the lock, its exact bytes, and what its artifacts become.
 
-    `counted_on` are the files that the other side holds, and that do not travel.
+    `base` says what the other side holds or makes itself, so that it does not travel.
     """
 
     lock: Lock
     lock_bytes: bytes
     packed: tuple[BundledArtifact, ...]
-    counted_on: frozenset[Sha256]
+    base: Base | None
+
+    @property
+    def absent(self) -> frozenset[Sha256]:
+        return self.base.blobs | self.base.patches.keys() if self.base else frozenset()
+
+    def travelling(self, blobs: Mapping[Sha256, StatedBlob]) -> dict[Sha256, StatedBlob]:
+        """What of `blobs` lies in the bundle, patches among it."""
+        patches = self.base.patches.values() if self.base else ()
+        whole = {digest: blob for digest, blob in blobs.items() if digest not in self.absent}
+        return whole | {patch.sha256: patch.stated for patch in patches}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +114,12 @@ def build_bundle(
     replace: bool,
     context: Context,
     base: KnownBase | None = None,
+    patch: bool = False,
 ) -> Built:
     """Fetch what the store lacks, lay the bundle out, read every byte back, state it, sign it.
 
-    Of what a `base` holds already the bytes in the store are hashed, stated, and left out.
+    Of what a `base` holds already the bytes in the store are hashed, stated, and left out; with `patch`,
+    also of what the other side can make of blobs that it holds.
 
     Raises SourceError, IntegrityError, HostError, or InputError when the bundle exists already.
     """
@@ -117,9 +130,10 @@ def build_bundle(
             remedy="raise the manifest's version, choose another --out, or pass --replace",
         )
     fetched = fetch_missing(lock, context)
-    absent = counted_on(lock, base.blobs) if base else frozenset()
-    contents = _Contents(lock, lock_bytes, tuple(pack(artifact) for artifact in lock.artifacts), absent)
+    packed = tuple(pack(artifact) for artifact in lock.artifacts)
     with _staging(destination) as staging:
+        left = _leave(lock, base, staging, context, patch=patch) if base else None
+        contents = _Contents(lock, lock_bytes, packed, left)
         places, sizes = _lay_out(contents, staging, context)
         blobs = _read_back(places, sizes, context.progress)
         if base:
@@ -127,13 +141,12 @@ def build_bundle(
         index = _read(staging / INDEX_FILE)
         sums = render_sums(
             {LAYOUT_FILE: _digest(_read(staging / LAYOUT_FILE)), INDEX_FILE: _digest(index)},
-            {digest: blob for digest, blob in blobs.items() if digest not in absent},
+            contents.travelling(blobs),
         )
         statement = _state(
             *(contents, blobs, edition, ledger.previous(edition.number)),
             index=_subject(index),
             sums=_subject(sums),
-            base=Base(base.digest, absent) if base and absent else None,
         )
         payload = render(statement)
         envelope = _sign(payload, signers)
@@ -144,6 +157,14 @@ def build_bundle(
         remember(context.store, payload)
         _publish(staging, destination)
     return Built(destination, statement, envelope, fetched)
+
+
+def _leave(lock: Lock, base: KnownBase, staging: Path, context: Context, *, patch: bool) -> Base | None:
+    """What need not travel to a side that holds `base`; patches are written into the bundle."""
+    held = counted_on(lock, base.blobs)
+    targets = patchable(lock, held) if patch else {}
+    patches = make_patches(targets, base, context.store, staging, context.progress)
+    return Base(base.digest, held, patches) if held or patches else None
 
 
 def fetch_missing(lock: Lock, context: Context) -> int:
@@ -212,7 +233,7 @@ def _lay_out(
     """
     lock_sha256 = lock_digest(contents.lock_bytes)
     sizes = {digest: file.size for digest, file in distinct_files(contents.lock.artifacts).items()}
-    travelling = [digest for digest in sizes if digest not in contents.counted_on]
+    travelling = [digest for digest in sizes if digest not in contents.absent]
     _require_space(staging, 0 if _can_link(context, staging) else sum(sizes[d] for d in travelling))
     with host_errors(staging):
         for digest in travelling:
@@ -227,7 +248,7 @@ def _lay_out(
     _write(staging / LAYOUT_FILE, OCI_LAYOUT)
     _write(staging / INDEX_FILE, render_index(contents.packed, lock_sha256))
     places = {digest: staging / blob_path(digest) for digest in sizes}
-    return places | {digest: context.store.path(digest) for digest in contents.counted_on}, sizes
+    return places | {digest: context.store.path(digest) for digest in contents.absent}, sizes
 
 
 def _place(source: Path, destination: Path) -> None:
@@ -290,7 +311,6 @@ def _state(
     *,
     index: Subject,
     sums: Subject,
-    base: Base | None,
 ) -> Statement:
     """Everything that will be signed, in one value."""
     lock = contents.lock
@@ -313,7 +333,7 @@ def _state(
         index=index,
         sums=sums,
         audience=lock.audience,
-        base=base,
+        base=contents.base,
     )
 
 

@@ -48,7 +48,7 @@ def copy_blobs(
     largest_first = sorted(blobs.items(), key=lambda item: (-item[1].size, item[0]))
     findings: list[Finding] = []
     with site.stage() as staging, progress.task("installing", sum(b.size for b in blobs.values())):
-        copier = _Copier(media, site, staging, progress)
+        copier = Copier(media, site, staging, progress)
         for batch in _batches(largest_first):
             try:
                 findings += (finding for finding in spread(copier.copy, batch, JOBS) if finding)
@@ -88,7 +88,7 @@ def keep(site: Site, documents: Mapping[Sha256, bytes]) -> None:
             if _holds_exactly(site, digest, data):
                 continue
             with host_errors(staging), open(staging / digest, "xb", buffering=0) as out:
-                _write_all(out.fileno(), memoryview(data))
+                write_all(out.fileno(), memoryview(data))
                 os.fchmod(out.fileno(), FILE_MODE)
                 os.fsync(out.fileno())
                 os.rename(staging / digest, site.store.path(digest))
@@ -117,8 +117,8 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Copier:
-    """One run's copying; `copy` is called from several threads, a blob in each."""
+class Copier:
+    """One run's copying into `staging`; `copy` is called from several threads, a blob in each."""
 
     media: Media
     site: Site
@@ -148,7 +148,7 @@ class _Copier:
                         return None
                     size += count
                     hasher.update(buffer[:count])
-                    _write_all(out.fileno(), buffer[:count])
+                    write_all(out.fileno(), buffer[:count])
                     self.progress.advance(count)
                     if size - begun >= WRITEBACK:
                         _begin_writeback(out.fileno(), begun, size - begun)
@@ -192,6 +192,7 @@ def _begin_writeback(descriptor: int, begin: int, length: int) -> None:
     os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
 
 
-def _write_all(descriptor: int, data: memoryview) -> None:
+def write_all(descriptor: int, data: memoryview) -> None:
+    """A write may take less than it is given."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -41,6 +41,20 @@ class Lacking:
             yield f"and {len(largest_first) - MAX_LISTED} more"
 
 
+def counted_by(stated: Statement, site: Site) -> dict[Sha256, StatedBlob]:
+    """What a delta needs of this site: sources of patches only where what they make is not here yet."""
+    if stated.base is None:
+        return {}
+    made = {d for d in stated.base.patches if site.store.holds(d, stated.blobs[d].size)}
+    sources = {
+        source: blob
+        for digest, patch in stated.base.patches.items()
+        if digest not in made
+        for source, blob in patch.sources.items()
+    }
+    return {digest: stated.blobs[digest] for digest in stated.base.blobs} | sources
+
+
 def lost_blobs(site: Site, blobs: Mapping[Sha256, StatedBlob]) -> dict[Sha256, StatedBlob]:
     """Those that the site has not, or not in their size."""
     return {digest: blob for digest, blob in blobs.items() if not site.store.holds(digest, blob.size)}

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from airgap.errors import InputError
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
-from airgap.isolated.counted import Lacking, damaged_blobs, lost_blobs, require_base, uses_of
+from airgap.isolated.counted import Lacking, counted_by, damaged_blobs, lost_blobs, require_base, uses_of
 from airgap.isolated.drift import verify_generation
 from airgap.isolated.generation import (
     Member,
@@ -20,6 +20,7 @@ from airgap.isolated.generation import (
 )
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory, save_memory
+from airgap.isolated.patching import make_blobs
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
 from airgap.isolated.record import Action, Amount, InstalledBundle, Receipt, difference
 from airgap.isolated.site import Site, make_directory
@@ -30,8 +31,8 @@ from airgap.pinned import carried_roots, extend, newest, trusted_root
 from airgap.progress import Progress
 from airgap.records import Record, carried_records, record_findings
 from airgap.store import write_durably
+from airgap.trust.blobs import Patch, StatedBlob
 from airgap.trust.root import Root
-from airgap.trust.statement import StatedBlob
 from airgap.verify import Contents, Signed, distinct, open_signed, read_contents, read_index, refuse, survey
 
 
@@ -173,7 +174,7 @@ def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None
     suspects = []
     lacking = []
     for one in brought:
-        stated = one.signed.statement.blobs
+        stated = {**one.signed.statement.blobs, **one.signed.statement.counted_on}
         require_same(one.bundle, stated, vouched)
         held = before.find(one.bundle.name)
         again = held is not None and held.payload == one.bundle.payload
@@ -182,8 +183,8 @@ def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None
         suspects.append(suspect)
     require_base(lacking, site)
     for one, suspect in zip(brought, suspects, strict=True):
-        travelling = one.signed.statement.travelling
-        discard_damaged(site, {d: b for d, b in suspect.items() if d in travelling}, progress)
+        counted = one.signed.statement.counted_on
+        discard_damaged(site, {d: b for d, b in suspect.items() if d not in counted}, progress)
 
 
 def _lacking(
@@ -199,7 +200,7 @@ def _lacking(
     """
     stated = one.signed.statement
     beside = {digest for other in brought for digest in other.signed.statement.travelling}
-    counted = {digest: blob for digest, blob in stated.counted_on.items() if digest not in beside}
+    counted = {digest: blob for digest, blob in counted_by(stated, site).items() if digest not in beside}
     lost = lost_blobs(site, counted)
     if suspect and progress:
         doubted = {d: blob for d, blob in counted.items() if d in suspect and d not in lost}
@@ -222,7 +223,8 @@ def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
     others = [load_member(site, bundle) for bundle in before.bundles if bundle.name not in names]
     members = sorted((*others, *newcomers), key=lambda member: member.bundle.name)
     stated_blobs(members)
-    plan = make_plan(site, before, newcomers, unite(site.root, members))
+    in_passing = [patch.stated.size for one in brought for patch in _all_patches(one)]
+    plan = make_plan(site, before, newcomers, unite(site.root, members), in_passing)
     findings = tuple(
         finding for one in brought for finding in (*one.signed.judged.findings, *record_findings(one.records))
     )
@@ -238,7 +240,12 @@ def _keep_records(site: Site, brought: Iterable[_Brought]) -> None:
             write_durably(path, record.data)
 
 
-def _copy(site: Site, brought: Iterable[_Brought], plan: Plan, progress: Progress) -> None:
+def _all_patches(one: _Brought) -> Iterable[Patch]:
+    base = one.signed.statement.base
+    return base.patches.values() if base else ()
+
+
+def _copy(site: Site, brought: Sequence[_Brought], plan: Plan, progress: Progress) -> None:
     """Bring every missing blob, and keep the documents whose bytes were verified in memory."""
     read: dict[Sha256, bytes] = {}
     findings = []
@@ -250,8 +257,22 @@ def _copy(site: Site, brought: Iterable[_Brought], plan: Plan, progress: Progres
         wanted = {d: b for d, b in travelling.items() if d in plan.missing and d not in read}
         unread = {d: b for d, b in wanted.items() if not site.store.holds(d, b.size)}
         findings.append((one.media, copy_blobs(one.media, site, unread, progress)))
+    for one in brought:  # after the copying, for one bundle may bring what another's patch is made of
+        findings.append((one.media, make_blobs(one.media, site, _patches(one, site, plan), progress)))
     for media, found in findings:
         refuse(found, str(media.root))
+
+
+def _patches(one: _Brought, site: Site, plan: Plan) -> dict[Sha256, tuple[Patch, StatedBlob]]:
+    """The bundle's patches whose blobs the site lacks, each with what is stated of its blob."""
+    stated = one.signed.statement
+    if stated.base is None:
+        return {}
+    return {
+        digest: (patch, stated.blobs[digest])
+        for digest, patch in stated.base.patches.items()
+        if digest in plan.missing and not site.store.holds(digest, stated.blobs[digest].size)
+    }
 
 
 def _receipt(site: Site, plan: Plan, number: int, now: datetime, asked: str) -> Receipt:

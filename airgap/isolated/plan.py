@@ -76,9 +76,16 @@ def describe_bundle(signed: Signed, contents: Contents, now: datetime) -> Instal
 
 
 def make_plan(
-    site: Site, before: SiteRecord, newcomers: Sequence[Member], entries: tuple[Entry, ...]
+    site: Site,
+    before: SiteRecord,
+    newcomers: Sequence[Member],
+    entries: tuple[Entry, ...],
+    in_passing: Sequence[int] = (),
 ) -> Plan:
-    """Compare what is signed with what the site holds. Raises HostError when the site cannot be asked."""
+    """Compare what is signed with what the site holds. Raises HostError when the site cannot be asked.
+
+    `in_passing` are sizes of files of which one at a time lies in staging and is not kept.
+    """
     stated = {digest: blob for member in newcomers for digest, blob in member.blobs.items()}
     missing = {d: b for d, b in stated.items() if not site.store.holds(d, b.size)}
     shared = {d: b for d, b in stated.items() if d not in missing}
@@ -97,7 +104,7 @@ def make_plan(
         entries,
         missing,
         shared,
-        _needed(site, missing, entries),
+        _needed(site, missing, entries, max(in_passing, default=0)),
         free_room(site),
         unchanged=after == before and not missing,
     )
@@ -128,12 +135,14 @@ def require_fit(site: Site, plan: Plan) -> None:
         )
 
 
-def _needed(site: Site, missing: dict[Sha256, StatedBlob], entries: tuple[Entry, ...]) -> Room:
+def _needed(
+    site: Site, missing: dict[Sha256, StatedBlob], entries: tuple[Entry, ...], in_passing: int
+) -> Room:
     """Blobs and texts rounded up to blocks, a block for each directory and one for every 40 names in it."""
     block = _statistics(site).f_frsize
     texts = [len(entry.data) for entry in entries if isinstance(entry, Text)]
     directories: list[PurePosixPath] = tree_directories(entries)
-    sizes = [*(blob.size for blob in missing.values()), *texts]
+    sizes = [*(blob.size for blob in missing.values()), *texts, in_passing]
     blocks = sum(-(-size // block) for size in sizes) + len(directories) + len(entries) // 40 + 16
     return Room(blocks * block, len(missing) + len(texts) + len(directories) + 16)
 

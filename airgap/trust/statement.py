@@ -5,7 +5,6 @@ The predicate type is a name, never fetched; docs/format.md describes the predic
 sha256 names a blob, because wheels, hubs and registries name by it; sha384 decides.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,8 @@ from airgap.model import (
     sha256_hex,
     sha384_hex,
 )
+from airgap.trust import blobs
+from airgap.trust.blobs import Base, base_table, read_base
 from airgap.trust.instant import EPOCH, instant_problem, parse_instant, render_instant
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -43,20 +44,17 @@ _MEDIA_TYPE = r"[A-Za-z0-9][A-Za-z0-9.+-]*/[A-Za-z0-9][A-Za-z0-9.+-]*"
 _NAME = "a name of lower-case letters and digits joined by single '.', '_' or '-'"
 
 
+StatedBlob = blobs.StatedBlob
+read_blobs = blobs.read_blobs
+blobs_table = blobs.blobs_table
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A file of the bundle that is not a blob."""
 
     sha256: Sha256
     sha384: Sha384
-
-
-@dataclass(frozen=True, slots=True)
-class StatedBlob:
-    """What decides about a blob; `size` in bytes."""
-
-    sha384: Sha384
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +74,6 @@ class Previous:
 
     sequence: int
     sha384: Sha384
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What a delta counts on: `blobs` that its site holds already, so that they need not travel.
-
-    `inventory` is the digest of all that the site was known to hold (`airgap.inventory`).
-    """
-
-    inventory: Sha384
-    blobs: frozenset[Sha256]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +120,22 @@ class Statement:
         """The blobs that must lie on the media: all of them, or for a delta those that its base lacks."""
         if self.base is None:
             return self.blobs
-        return {digest: blob for digest, blob in self.blobs.items() if digest not in self.base.blobs}
+        absent = self.absent
+        patches = {patch.sha256: patch.stated for patch in self.base.patches.values()}
+        return {digest: blob for digest, blob in self.blobs.items() if digest not in absent} | patches
+
+    @property
+    def absent(self) -> frozenset[Sha256]:
+        """The blobs of the bundle that do not lie on the media: none for a whole one."""
+        return self.base.blobs | self.base.patches.keys() if self.base else frozenset()
 
     @property
     def counted_on(self) -> Mapping[Sha256, StatedBlob]:
-        """The blobs that do not travel: the site must hold them. None for a whole bundle."""
-        return {digest: self.blobs[digest] for digest in sorted(self.base.blobs)} if self.base else {}
+        """What the site must hold: the blobs of a delta's base, and those that patches take bytes from."""
+        if self.base is None:
+            return {}
+        sources = {d: blob for patch in self.base.patches.values() for d, blob in patch.sources.items()}
+        return {digest: self.blobs[digest] for digest in sorted(self.base.blobs)} | sources
 
     @property
     def total_bytes(self) -> int:
@@ -174,7 +171,7 @@ def render(statement: Statement) -> bytes:
     if statement.audience:
         predicate["audience"] = list(statement.audience)
     if statement.base:
-        predicate["base"] = {"inventory": statement.base.inventory, "blobs": sorted(statement.base.blobs)}
+        predicate["base"] = base_table(statement.base)
     if statement.previous:
         predicate["previous"] = {
             "sequence": statement.previous.sequence,
@@ -205,7 +202,7 @@ def parse(payload: bytes, what: str = "statement") -> Statement:
     predicate = fields.table("predicate")
     build = _read_predicate(predicate)
     audience = read_audience(predicate)
-    base = _read_base(predicate.table("base")) if predicate.has("base") else None
+    base = read_base(predicate.table("base")) if predicate.has("base") else None
     totals = predicate.table("totals")
     stated = (totals.integer("blobs"), totals.integer("bytes"))
     for table in (totals, predicate, fields):
@@ -270,18 +267,36 @@ def _base_contradictions(statement: Statement) -> Iterator[str]:
     """The lock and the artifacts' own documents always travel, so that a delta can be read on its own."""
     if statement.base is None:
         return
-    counted = statement.base.blobs
-    if not counted:
+    if not statement.absent:
         yield "base.blobs: empty, and a bundle that counts on nothing has no base"
-    yield from (
-        f"base.blobs: {digest} is not among the blobs" for digest in sorted(counted - statement.blobs.keys())
-    )
+    key = {
+        digest: "base.blobs" if digest in statement.base.blobs else "base.patches"
+        for digest in statement.absent
+    }
+    unknown = sorted(statement.absent - statement.blobs.keys())
+    yield from (f"{key[digest]}: {digest} is not among the blobs" for digest in unknown)
+    yield from _patch_contradictions(statement, statement.base)
     documents = {"the lock": statement.lock, **{a.name: a.digest for a in statement.artifacts}}
     yield from (
-        f"base.blobs: {digest} ({name}) must travel"
+        f"{key[digest]}: {digest} ({name}) must travel"
         for name, digest in documents.items()
-        if digest in counted
+        if digest in statement.absent
     )
+
+
+def _patch_contradictions(statement: Statement, base: Base) -> Iterator[str]:
+    """A patch stands for a blob that is not left to the base, and is no blob of the bundle itself."""
+    stated: dict[Sha256, StatedBlob] = dict(statement.blobs)
+    for digest, patch in base.patches.items():
+        if digest in base.blobs:
+            yield f"base.patches.{digest}: it is among base.blobs, too"
+        if not patch.sources:
+            yield f"base.patches.{digest}: it takes bytes from no blob"
+        if digest in patch.sources or patch.sha256 in statement.blobs:
+            yield f"base.patches.{digest}: it is made of itself"
+        for source, blob in {**patch.sources, patch.sha256: patch.stated}.items():
+            if stated.setdefault(source, blob) != blob:
+                yield f"base.patches.{digest}: two sizes or sha384 are stated of {source}"
 
 
 def _expect(fields: Fields, key: str, value: str) -> None:
@@ -319,19 +334,6 @@ def _read_previous(fields: Fields) -> Previous:
     return previous
 
 
-def _read_base(fields: Fields) -> Base:
-    """`blobs` in ascending order, each once: one spelling for one value."""
-    inventory = fields.parsed("inventory", sha384_hex, Sha384(""))
-    listed = fields.texts("blobs", default=None)
-    problem = next((text for text in listed if not re.fullmatch(r"[0-9a-f]{64}", text)), None)
-    if problem is not None:
-        fields.problem("blobs", f"expected sha256 digests, found {problem[:80]!r}")
-    elif sorted(set(listed)) != list(listed):
-        fields.problem("blobs", "expected ascending digests, each once")
-    fields.done()
-    return Base(inventory, frozenset(Sha256(text) for text in listed))
-
-
 def _read_artifact(fields: Fields) -> StatedArtifact:
     artifact = StatedArtifact(
         fields.parsed("kind", _kind, Kind.FILE),
@@ -348,23 +350,3 @@ def _kind(text: str) -> Kind:
     if text not in tuple(Kind):
         raise InputError(f"expected one of {', '.join(Kind)}, found {text[:40]!r}")
     return Kind(text)
-
-
-def blobs_table(blobs: Mapping[Sha256, StatedBlob]) -> dict[str, object]:
-    """Blobs as documents hold them; `read_blobs` is the inverse."""
-    return {digest: {"sha384": blob.sha384, "size": blob.size} for digest, blob in blobs.items()}
-
-
-def read_blobs(fields: Fields) -> dict[Sha256, StatedBlob]:
-    """A table of blobs; problems are left in `fields`."""
-    blobs = {}
-    for key in fields.all_keys():
-        table = fields.table(key)
-        try:
-            digest = sha256_hex(key)
-        except InputError as error:
-            table.problem("", error.message)
-            continue
-        blobs[digest] = StatedBlob(table.parsed("sha384", sha384_hex, Sha384("")), table.integer("size"))
-        table.done()
-    return blobs
