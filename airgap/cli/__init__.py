@@ -30,7 +30,9 @@ INTERRUPTED = 130
 class Verbs(click.Group):
     """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
 
-    connected: ClassVar[tuple[str, ...]] = ("init", "lock", "plan", "check", "build", "sign", "acknowledge")
+    connected: ClassVar[tuple[str, ...]] = (
+        "init", "lock", "plan", "check", "gap", "build", "sign", "acknowledge",
+    )  # fmt: skip
     isolated: ClassVar[tuple[str, ...]] = (
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
         "smoke", "receipt",
@@ -74,6 +76,7 @@ HELP = {
     "lock": "resolve a manifest to exact digests",
     "plan": "show what a build would fetch and need",
     "check": "say what cannot run on the target",
+    "gap": "say which releases can run a model",
     "build": "fetch everything and make the signed bundle",
     "sign": "add a holder's signatures to a bundle",
     "verify": "check signatures and every byte of a bundle",

@@ -4,7 +4,7 @@ Within a line (0.19.x, 5.5.x) the next release is one step away. The next line i
 its newest release, which is the one to take when moving there; each older release of it is one more.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -43,3 +43,33 @@ def _in_line(line: Sequence[Version], away: int, asked: Version) -> Iterator[Ste
         steps = abs(away) + len(line) - 1 - place if away else abs(place - line.index(asked))
         if steps:
             yield Step(version, steps, version > asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where something begins in a list: `has` it, and the place before, `lacks`, has it not.
+
+    `lacks` is -1 where nothing before `has` is known to lack it; `unclear` is where nobody could say, or -1.
+    """
+
+    has: int
+    lacks: int
+    unclear: int = -1
+
+
+def find_edge(has: int, lacks: int, look: Callable[[int], bool | None]) -> Edge:
+    """An edge between `lacks` (-1: unknown) and `has`: back in strides, each twice the last, then by halves.
+
+    What comes and goes has several edges; this is one of them, and true of the two places that it names.
+    """
+    stride = 1
+    while has - lacks > 1 or lacks < 0 < has:
+        place = max(0, has - stride) if lacks < 0 else (has + lacks) // 2
+        match look(place):
+            case True:
+                has, stride = place, 2 * stride
+            case False:
+                lacks = place
+            case None:
+                return Edge(has, lacks, place)
+    return Edge(has, lacks)

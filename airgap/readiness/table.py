@@ -18,7 +18,7 @@ _NAME = (20, 30)
 def render(report: Report, target: Target, width: int) -> list[str]:
     """Lines of at most `width` columns, 80 at least, but for evidence, which is never cut."""
     widths = _widths(report, max(width, MIN_WIDTH))
-    lines = [_for(target), "", _line(HEAD, widths), _line(["-" * w for w in widths], widths)]
+    lines = [for_target(target), "", _line(HEAD, widths), _line(["-" * w for w in widths], widths)]
     for component in report.components:
         for row in _rows(component):
             lines += _wrapped(row, widths)
@@ -32,7 +32,7 @@ def brief(report: Report) -> list[str]:
     return [*(f"BLOCKED  {one.subject}: {one.message}  [{one.rule}]" for one in blocked), _total(report)]
 
 
-def _for(target: Target) -> str:
+def for_target(target: Target) -> str:
     parts = [f"Python {target.python}", str(target.platform), f"glibc {target.glibc}"]
     if target.gpu:
         gpu = target.gpu
