@@ -30,7 +30,9 @@ from airgap.progress import Progress, Silent
 from airgap.store import CHUNK, Store
 
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_BLOCK = 512
+TAR_BLOCK = 512
+"""Bytes to which every member of a tar is filled up; two empty ones end it."""
+
 _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 
@@ -64,8 +66,8 @@ class Contents:
     def size(self) -> int:
         members = [(name, len(data)) for name, data in self.documents]
         members += [(_path(blob), blob.size) for blob in self.blobs]
-        files = sum(len(_header(name, size)) + size + -size % _BLOCK for name, size in members)
-        return files + sum(len(_header(name, None)) for name in _DIRECTORIES) + 2 * _BLOCK
+        files = sum(len(tar_header(name, size)) + size + -size % TAR_BLOCK for name, size in members)
+        return files + sum(len(tar_header(name, None)) for name in _DIRECTORIES) + 2 * TAR_BLOCK
 
 
 _DIRECTORIES = ("blobs/", "blobs/sha256/")
@@ -107,14 +109,14 @@ def write_image_tar(out: BinaryIO, image: TarImage, store: Store, progress: Prog
     contents = plan_image_tar(image, store)
     watched = progress or Silent()
     for name, data in contents.documents:
-        out.write(_header(name, len(data)) + data + _padding(len(data)))
+        out.write(tar_header(name, len(data)) + data + tar_padding(len(data)))
     for name in _DIRECTORIES:
-        out.write(_header(name, None))
+        out.write(tar_header(name, None))
     for blob in contents.blobs:
-        out.write(_header(_path(blob), blob.size))
+        out.write(tar_header(_path(blob), blob.size))
         _copy(out, blob, store, watched)
-        out.write(_padding(blob.size))
-    out.write(bytes(2 * _BLOCK))
+        out.write(tar_padding(blob.size))
+    out.write(bytes(2 * TAR_BLOCK))
 
 
 def _gather(
@@ -153,17 +155,22 @@ def _path(blob: Descriptor) -> str:
     return f"blobs/sha256/{blob.digest}"
 
 
-def _header(name: str, size: int | None) -> bytes:
-    """A ustar header, preceded by a pax record where `size` is 8 GiB or more; None: a directory."""
+def tar_header(name: str, size: int | None, modified: int = 0) -> bytes:
+    """A ustar header, preceded by a pax record where `size` is 8 GiB or more; None: a directory.
+
+    `modified` is in seconds since 1970.
+    """
     info = tarfile.TarInfo(name)
+    info.mtime = modified
     info.mode = _DIRECTORY_MODE if size is None else _FILE_MODE
     info.type = tarfile.DIRTYPE if size is None else tarfile.REGTYPE
     info.size = size or 0
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _padding(size: int) -> bytes:
-    return bytes(-size % _BLOCK)
+def tar_padding(size: int) -> bytes:
+    """What follows a member of `size` bytes."""
+    return bytes(-size % TAR_BLOCK)
 
 
 def _copy(out: BinaryIO, blob: Descriptor, store: Store, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from airgap.errors import HostError, InputError, IntegrityError
 
@@ -53,6 +54,13 @@ class NotAFileError(IntegrityError):
 
 class MissingFileError(IntegrityError):
     """Nothing lies under a promised name."""
+
+
+class Readable(Protocol):
+    """Whatever small files of a bundle can be read from."""
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        """As `Media.read`."""
 
 
 class Media:
@@ -133,12 +141,14 @@ class Media:
         return b"".join(parts)
 
     @contextmanager
-    def open(self, path: str) -> "Iterator[Callable[[memoryview], int]]":
+    def open(self, path: str, start: int = 0) -> "Iterator[Callable[[memoryview], int]]":
         """Open one regular file; yields a function that fills a buffer and returns the count, 0 at the end.
 
-        Raises MissingFileError, NotAFileError or HostError.
+        It begins at byte `start`. Raises MissingFileError, NotAFileError or HostError.
         """
         descriptor = self._open_file(path)
+        if start:
+            os.lseek(descriptor, start, os.SEEK_SET)
 
         def readinto(buffer: memoryview) -> int:
             try:

@@ -7,11 +7,11 @@ hashed and fsynced; whatever else lies in the store may be deleted at any time.
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from airgap.errors import HostError, IntegrityError
 from airgap.model import Sha256
@@ -20,6 +20,16 @@ CHUNK = 1024 * 1024
 """Bytes per read and write everywhere: large enough that Python's overhead vanishes, small in memory."""
 
 FILE_MODE = 0o644
+
+
+WRITEBACK = 32 * 1024 * 1024
+"""Bytes after which the kernel is told to begin writing, so that an fsync finds little left to wait for."""
+
+
+class Hasher(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: memoryview, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,46 @@ class Store:
                 os.close(descriptor)
             os.replace(temporary, self.path(digest))
             fsync_directory(self._blobs)
+
+
+def pour(
+    read: Callable[[memoryview], int],
+    size: int,
+    buffer: memoryview,
+    *,
+    hashers: Sequence[Hasher],
+    out: int | None,
+    go_on: Callable[[int], bool],
+    begin: int = 0,
+) -> int:
+    """Up to `size` bytes from `read` into hashers, and where it is given into the descriptor `out`.
+
+    `go_on` is told of each count of bytes and says whether the rest matters; `begin` is where `out`
+    stands. Returns how many bytes there were.
+    """
+    done = begun = 0
+    while count := read(buffer[: size - done]):
+        for hasher in hashers:
+            hasher.update(buffer[:count])
+        if out is not None:
+            write_all(out, buffer[:count])
+        done += count
+        if not go_on(count):
+            break
+        if out is not None and done - begun >= WRITEBACK:
+            begin_writeback(out, begin + begun, done - begun)
+            begun = done
+    return done
+
+
+def begin_writeback(descriptor: int, begin: int, length: int) -> None:
+    """Linux writes dirty pages on this advice, without waiting; `length` 0 means up to the end."""
+    os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
+
+
+def write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def fsync_directory(path: Path) -> None:

@@ -14,7 +14,7 @@ The order is the security argument, and `verify_bundle` reads in that order:
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,7 +33,7 @@ from airgap.layout import (
     read_layout,
 )
 from airgap.lock import Lock, parse_lock
-from airgap.media import Entry, EntryType, Media, MissingFileError, shown
+from airgap.media import Entry, EntryType, Media, MissingFileError, Readable, shown
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
 from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable
@@ -110,9 +110,7 @@ def verify_bundle(
 
     `root` is the newest one known, the bundle's own included; `now` is UTC; `accepted` is a site's
     memory and `recipient` its name, where there is a site.
-
-    Raises TrustError when the signatures do not hold, and HostError when the media cannot be read;
-    everything else is a finding.
+    Raises TrustError for signatures that do not hold, HostError for unreadable media; all else is a finding.
     """
     signed = open_signed(media, root, now, accepted, recipient)
     contents, findings = examine(media, signed, progress=progress, jobs=jobs)
@@ -172,7 +170,9 @@ def expected_sizes(signed: Signed) -> dict[str, int | None]:
     return {**sizes, **unfixed, ENVELOPE_FILE: len(signed.envelope), LAYOUT_FILE: len(OCI_LAYOUT), **blobs}
 
 
-def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) -> Iterator[Finding]:
+def judge_entries(
+    entries: Iterable[Entry], expected: Mapping[str, int | None], directories: Collection[str] = DIRECTORIES
+) -> Iterator[Finding]:
     """The pure part of `survey`: one finding for each name that is not as expected."""
     seen: set[str] = set()
     superfluous = 0
@@ -180,8 +180,8 @@ def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) 
         if (carried := _judge_carried(entry)) is not None:
             yield from carried
             continue
-        wanted = EntryType.DIRECTORY if entry.path in DIRECTORIES else EntryType.FILE
-        if entry.path not in expected and entry.path not in DIRECTORIES:
+        wanted = EntryType.DIRECTORY if entry.path in directories else EntryType.FILE
+        if entry.path not in expected and entry.path not in directories:
             superfluous += 1
             if superfluous <= MAX_SUPERFLUOUS:
                 message = f"a {entry.type} that no holder signed"
@@ -194,7 +194,7 @@ def judge_entries(entries: Iterable[Entry], expected: Mapping[str, int | None]) 
         elif wanted is EntryType.FILE and expected[entry.path] not in (None, entry.size):
             message = f"expected {expected[entry.path]} bytes, found {entry.size}"
             yield _finding("integrity-size", entry.path, message, remedy=RECOPY)
-    for path in sorted((DIRECTORIES | expected.keys()) - seen):
+    for path in sorted({*directories, *expected} - seen):
         yield _finding("integrity-missing", path, "missing", remedy=RECOPY)
     if superfluous > MAX_SUPERFLUOUS:
         message = f"{superfluous - MAX_SUPERFLUOUS} more names that no holder signed"
@@ -251,7 +251,7 @@ def read_index(media: Media, signed: Signed) -> tuple[bytes | None, list[Finding
     return index, findings
 
 
-def read_contents(media: Media, signed: Signed, index: bytes) -> Contents:
+def read_contents(media: Readable, signed: Signed, index: bytes) -> Contents:
     """Step 4, second half: the lock and the artifacts' manifests, each read once and hashed first.
 
     `index` is what `read_index` returned. Raises ChangedError when a document is not the signed bytes,
@@ -344,7 +344,7 @@ def _check_file(
     return None
 
 
-def _read_document(media: Media, statement: Statement, digest: Sha256) -> bytes:
+def _read_document(media: Readable, statement: Statement, digest: Sha256) -> bytes:
     stated = statement.blobs.get(digest)
     if stated is None or (statement.base and digest in statement.base.blobs):
         message = f"{digest}: named by the bundle's documents and not signed to travel with them"

@@ -344,7 +344,9 @@ def test_every_exit_code_is_explained() -> None:
 def test_every_finding_is_explained() -> None:
     code = "".join(path.read_text() for path in (ROOT / "airgap").rglob("*.py"))
     emitted = set(
-        re.findall(r'"((?:integrity|layout|sequence|wheels|model|container|file)-[a-z]+(?:-[a-z]+)*)"', code)
+        re.findall(
+            r'"((?:integrity|volume|layout|sequence|wheels|model|container|file)-[a-z]+(?:-[a-z]+)*)"', code
+        )
     )
     explained = "".join((DOCS / f"{name}.md").read_text() for name in ("operate", "stage", "check"))
     assert emitted

@@ -33,8 +33,11 @@ LEVELS = [
     {"decode", "store", "workers", "oci", "tags", "base32", "patch"},
     {"manifest"},
     {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
-    {"trust", "layout", "readers"},
-    {"verify", "pinned", "records", "pkcs11", "keyfiles", "probe", "inventory", "receipt"},
+    {"trust", "layout", "readers", "volumes", "wanted"},
+    {
+        *("verify", "verify_volumes", "volume_reading", "pinned", "records", "pkcs11", "keyfiles", "probe"),
+        *("inventory", "receipt"),
+    },
     {"isolated", "connected", "readiness", "audit"},
     {"cli", "__main__", "bootstrap"},
 ]

@@ -31,7 +31,7 @@ class Verbs(click.Group):
     """Imports `airgap.cli.<verb>` on demand; the command there has the verb's name."""
 
     connected: ClassVar[tuple[str, ...]] = (
-        "init", "lock", "plan", "check", "gap", "build", "sign", "acknowledge",
+        "init", "lock", "plan", "check", "gap", "build", "sign", "split", "acknowledge",
     )  # fmt: skip
     isolated: ClassVar[tuple[str, ...]] = (
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
@@ -79,6 +79,7 @@ HELP = {
     "gap": "say which releases can run a model",
     "build": "fetch everything and make the signed bundle",
     "sign": "add a holder's signatures to a bundle",
+    "split": "cut a bundle into volumes that fit on media",
     "verify": "check signatures and every byte of a bundle",
     "install": "verify bundles and unpack them into a site",
     "status": "show what a site holds, and whether it is whole",

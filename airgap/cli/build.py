@@ -10,6 +10,7 @@ from airgap.cli.base import base_option, chosen_base
 from airgap.cli.options import FILE, instant, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.signing import load_signers, read_root, roots_beside, show_signatures, signature_state
+from airgap.cli.split import medium_of, write_volumes
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.cli.workspace import open_context, read_locked
@@ -17,13 +18,17 @@ from airgap.connected.base import KnownBase
 from airgap.connected.build import Built, Edition, build_bundle
 from airgap.connected.installer import carried_installer, read_aloud
 from airgap.connected.ledger import Ledger, open_ledger
+from airgap.connected.split import open_bundle
 from airgap.errors import InputError
 from airgap.layout import blob_path
+from airgap.media import Media
 from airgap.model import LockedFile
+from airgap.progress import Progress
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Floor
 from airgap.trust.statement import MAX_SEQUENCE
+from airgap.volumes import Medium, medium_options
 
 
 @click.command(
@@ -60,6 +65,9 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
 )
 @base_option
 @click.option("--patch", is_flag=True, help="Of blobs that --base has not, send what no blob of it holds.")
+@click.option(
+    "--volume-size", type=medium_of, metavar="SIZE", help="Then split it, as airgap split --size does."
+)
 @click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
 @passphrase_option
 @json_option
@@ -75,6 +83,7 @@ def build(
     bases: tuple[str, ...],
     *,
     patch: bool,
+    volume_size: Medium | None,
     replace: bool,
     passphrase_fd: int | None,
     as_json: bool,
@@ -116,11 +125,37 @@ def build(
             patch=patch,
         )
     surveyed = survey(built.envelope, trusted)
-    if as_json:
-        emit(_document(built, surveyed))
-    else:
+    if not as_json:
         _show(built, surveyed, base)
         _show_installer(built, carried_installer(locked.lock))
+    volumes = _split(built, surveyed, volume_size, progress, quiet=as_json) if volume_size else []
+    if as_json:
+        emit(_document(built, surveyed) | {"volumes": [str(volume) for volume in volumes]})
+
+
+def _split(
+    built: Built, surveyed: Surveyed, medium: Medium, progress: Progress, *, quiet: bool
+) -> list[Path]:
+    """Volumes carry the signatures, so they are made once all have signed."""
+    assert surveyed.tally is not None
+    if not surveyed.tally.met(surveyed.threshold):
+        options = f"{medium_options(medium)} -o {built.path.parent}"
+        click.echo(
+            f"note: not split yet; when all have signed: airgap split {built.path} {options}", err=True
+        )
+        return []
+    with Media(built.path) as media:
+        splitting = open_bundle(media, medium)
+        written = write_volumes(
+            splitting,
+            splitting.select(None),
+            built.path.parent,
+            "directory",
+            progress=progress,
+            one_at_a_time=False,
+            quiet=quiet,
+        )
+        return [one.place for one in written]
 
 
 def _number(ledger: Ledger, epoch: int | None, sequence: int | None) -> Floor:

@@ -1,7 +1,8 @@
 """`airgap verify`: signatures, and every byte of a bundle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import click
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
-from airgap.errors import IntegrityError, MissingPartError
+from airgap.cli.volumes import Refused, show_volumes, volumes_document
+from airgap.errors import IntegrityError, MissingPartError, TrustError
 from airgap.isolated.counted import Lacking, counted_by, lost_blobs, uses_of
 from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
@@ -19,7 +21,9 @@ from airgap.media import Media, shown
 from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.records import Record, carried_records, record_findings
 from airgap.trust.instant import render_instant
-from airgap.verify import Verification, verify_bundle
+from airgap.verify import Verification, examine, open_signed
+from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
+from airgap.volume_reading import is_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,14 @@ _PATH = click.Path(path_type=Path)
     epilog="""\b
 Examples
   airgap verify /media/disc1 --site /srv/airgap
+  airgap verify /media/disc1 /media/disc2 --site /srv/airgap
   airgap verify /media/disc1 --root 1.root.json --fingerprint "9f3a 01c4 …"
 Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
   7 signatures, root or sequence do not hold, 9 the media cannot be read,
-  10 as signed, but a delta that counts on what the site lacks
+  10 all as signed, but volumes lack, or what a delta counts on
 """
 )
-@click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
+@click.argument("bundles", metavar="BUNDLE|VOLUME...", type=_PATH, nargs=-1, required=True)
 @click.option("--site", type=_PATH, metavar="DIR", help="Judge by the root and the memory of this site.")
 @click.option("--root", type=_PATH, metavar="FILE", help="Judge by this root, where there is no site yet.")
 @click.option("--fingerprint", metavar="TEXT", help="The root's fingerprint, as the holders read it to you.")
@@ -66,6 +71,8 @@ def verify(
 ) -> int:
     """Check the signatures and every byte of each BUNDLE, and report every difference at once.
 
+    Of a bundle in volumes any of them may be here, in any order: each is judged by itself, then all
+    together, with the shortest list of what must be burnt again or still lacks.
     Newer roots that a BUNDLE brings are applied before it is judged, and kept by airgap install only.
     """
     if site and site_name:
@@ -74,30 +81,51 @@ def verify(
     memory = (load_memory(Site(site)) if site else Memory()).following(trusted)
     recipient = load_recipient(Site(site)) if site else make_recipient(site_name or "", ())
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
+    progress = progress_for(json=as_json)
     found: list[_Verified] = []
-    for bundle in bundles:
-        with Media(bundle) as media:
-            trusted = newest(trusted, carried_roots(media, trusted))
-            verification = verify_bundle(
-                media,
-                trusted,
-                now,
-                accepted=memory.accepted,
-                recipient=recipient,
-                progress=progress_for(json=as_json),
-                jobs=jobs,
-            )
+    volumes: list[tuple[Media, Judgement]] = []
+    refused: list[Refused] = []
+    with ExitStack() as opened:
+        for bundle in bundles:
+            media = opened.enter_context(Media(bundle))
+            volume = is_volume(media)
+            try:
+                trusted = newest(trusted, carried_roots(media, trusted))
+                signed = open_signed(media, trusted, now, memory.accepted, recipient)
+            except TrustError as error:
+                if not volume:
+                    raise
+                refused.append(Refused(shown(str(bundle)), error))
+                continue
+            if volume:
+                volumes.append((media, judge_volume(media, signed, progress=progress, jobs=jobs)))
+                continue
+            contents, findings = examine(media, signed, progress=progress, jobs=jobs)
             records = carried_records(media, trusted, now)
-        verification = replace(verification, findings=(*verification.findings, *record_findings(records)))
-        lacking = _lacking(verification, Site(site), bundle) if site else None
-        found.append(_Verified(bundle, verification, lacking, records))
-        if not as_json:
-            _show(found[-1])
+            findings = (*findings, *signed.judged.findings, *record_findings(records))
+            verification = Verification(signed.judged, contents, findings)
+            lacking = _lacking(verification, Site(site), bundle) if site else None
+            found.append(_Verified(bundle, verification, lacking, records))
+            if not as_json:
+                _show(found[-1])
+        collections = collect(volumes, progress)
     if as_json:
-        emit({"bundles": [_document(one) for one in found]})
-    if not all(one.verification.sound for one in found):
+        emit({"bundles": [_document(one) for one in found], **volumes_document(collections, refused)})
+    else:
+        show_volumes(collections, refused)
+    return _exit_code(found, collections, refused)
+
+
+def _exit_code(
+    found: Sequence[_Verified], collections: Sequence[Collection], refused: Sequence[Refused]
+) -> int:
+    """The gravest first: trust, then bytes that differ, then what is not here."""
+    if refused:
+        return TrustError.exit_code
+    if not all((*(one.verification.sound for one in found), *(one.sound for one in collections))):
         return IntegrityError.exit_code
-    return MissingPartError.exit_code if any(one.lacking and one.lacking.blobs for one in found) else 0
+    lacking = any(one.lacking and one.lacking.blobs for one in found)
+    return MissingPartError.exit_code if lacking or not all(one.complete for one in collections) else 0
 
 
 def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:

@@ -205,3 +205,11 @@ def test_a_password_in_the_manifest_serves_the_build_and_is_written_nowhere(stag
     ]
     for path in written:
         assert not path.is_file() or b"s3cret" not in path.read_bytes(), path
+
+
+def test_a_build_may_be_split_at_once(stage: Stage) -> None:
+    built = stage.build("--volume-size", "1800kB", "--json").document
+    names = [f"out/demo-1.{number}of2" for number in (1, 2)]
+    assert built["volumes"] == names
+    stage.pin()
+    stage.run("verify", *names, "--site", "site")

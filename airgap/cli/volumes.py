@@ -1,0 +1,143 @@
+"""What the verbs of the isolated side show of volumes: each by itself, then what they are together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+
+from airgap.cli.terminal import print_error, print_findings, printable
+from airgap.errors import TrustError
+from airgap.media import shown
+from airgap.trust.instant import render_instant
+from airgap.units import human_bytes
+from airgap.verify_volumes import Collection, Judgement
+from airgap.volume_reading import Reading
+from airgap.volumes import Medium, medium_options
+from airgap.wanted import Wanted, render_only
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A volume whose signatures do not hold: nothing on it was read."""
+
+    where: str
+    error: TrustError
+
+
+def show_volumes(collections: Sequence[Collection], refused: Sequence[Refused]) -> None:
+    """Every volume, and after those of one bundle what they are together."""
+    for one in refused:
+        show_refused(one)
+    for collection in collections:
+        for judgement in collection.judgements:
+            show_judgement(judgement)
+        show_collection(collection)
+
+
+def volumes_document(collections: Sequence[Collection], refused: Sequence[Refused]) -> dict[str, object]:
+    """The same for `--json`."""
+    return {
+        "collections": [collection_document(collection) for collection in collections],
+        "refused": [refused_document(one) for one in refused],
+    }
+
+
+def show_refused(refused: Refused) -> None:
+    print_error(f"{refused.where}: {refused.error.message}", refused.error.remedy)
+
+
+def show_judgement(judgement: Judgement) -> None:
+    """A volume's findings, then a line on it."""
+    print_findings(judgement.findings)
+    offered, good = judgement.reading.offered, judgement.good
+    size = human_bytes(sum(item.size for item in good))
+    verdict = "as signed and listed"
+    if not judgement.sound:
+        verdict = f"{len(judgement.findings)} findings; only what is good of it will be taken"
+    elif len(good) < len(offered):
+        verdict = f"{len(good)} of {len(offered)} files are good"
+    where = printable(shown(str(judgement.where)))
+    click.echo(f"{where}: {describe_volume(judgement.reading)}, {len(good)} files, {size}: {verdict}")
+
+
+def describe_volume(reading: Reading) -> str:
+    """`volume 3 of 12`, as far as that is known."""
+    mark = reading.mark
+    if mark is None:
+        return "a volume without a legible volume.json"
+    part = "" if mark.only is None else "part of "
+    return f"{part}volume {mark.number} of {mark.count}"
+
+
+def show_collection(found: Collection) -> None:
+    """What is here of one bundle, by whom it is vouched for, and what is still to be burnt."""
+    print_findings(found.findings)
+    judged = found.signed.judged
+    stated = judged.statement
+    click.echo(f"{stated.name} {stated.version}, {stated.place}")
+    click.echo(f"  signed by {', '.join(judged.signers)}; holds until {render_instant(judged.holds_until)}")
+    size = f"{len(stated.travelling)} blobs, {human_bytes(stated.total_bytes)}"
+    if found.complete:
+        click.echo(f"  {size}: every byte is here and as signed")
+    else:
+        click.echo(f"  {size}; missing: {human_bytes(found.missing_bytes)}")
+        show_wanted(found.wanted, found.medium)
+
+
+def show_wanted(wanted: Wanted | None, medium: Medium | None) -> None:
+    """What lacks in words, then as the stager types it."""
+    if not wanted or medium is None:
+        click.echo("  no volume.json can be read, so which volumes lack is not known: burn all again")
+        return
+    for line in missing_lines(wanted):
+        click.echo(f"  {line}")
+    options = f"{medium_options(medium)} --only {render_only(wanted)}"
+    click.echo(f"  -> on the connected side: airgap split BUNDLE {options}")
+
+
+def missing_lines(wanted: Wanted) -> list[str]:
+    """`volumes 2-4`, and a line for each volume of which some items lack."""
+    whole = {number: None for number, items in wanted.items() if items is None}
+    lines = [f"missing: volume{'s' if len(whole) > 1 else ''} {render_only(whole)}"] if whole else []
+    for number, items in sorted(wanted.items()):
+        if items is not None:
+            _, _, shown_items = render_only({number: items}).partition(":")
+            lines.append(f"missing: of volume {number} item{'s' if len(items) > 1 else ''} {shown_items}")
+    return lines
+
+
+def collection_document(found: Collection) -> dict[str, object]:
+    """For `--json`; `only` is null when nothing lacks, or nothing says what."""
+    judged = found.signed.judged
+    stated = judged.statement
+    return {
+        "name": stated.name,
+        "version": stated.version,
+        "channel": stated.channel,
+        "sequence": stated.sequence,
+        "payload_sha384": judged.payload,
+        "signers": list(judged.signers),
+        "sound": found.sound,
+        "complete": found.complete,
+        "bytes": stated.total_bytes,
+        "missing_bytes": found.missing_bytes,
+        "only": render_only(found.wanted) if found.wanted else None,
+        "findings": [finding.as_json() for finding in found.findings],
+        "volumes": [judgement_document(judgement) for judgement in found.judgements],
+    }
+
+
+def judgement_document(judgement: Judgement) -> dict[str, object]:
+    mark = judgement.reading.mark
+    return {
+        "volume": shown(str(judgement.where)),
+        "number": mark.number if mark else None,
+        "count": mark.count if mark else None,
+        "sound": judgement.sound,
+        "good": {"files": len(judgement.good), "bytes": sum(item.size for item in judgement.good)},
+        "findings": [finding.as_json() for finding in judgement.findings],
+    }
+
+
+def refused_document(refused: Refused) -> Mapping[str, str]:
+    return {"volume": refused.where, "message": refused.error.message, "remedy": refused.error.remedy}

@@ -1,0 +1,226 @@
+"""Volumes on their media against the statement that each carries: what is good, what is damaged, what lacks.
+
+Each volume is judged by itself, in the order of `airgap.verify`: signatures first, then names and sizes,
+then the documents, then every byte. A whole blob is decided by its signed sha384, on whatever volume it
+lies. A range is decided by its volume's own list, which nobody signed; only once all ranges of a blob are
+here does the signed sha384 decide about them together.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from airgap.errors import IntegrityError
+from airgap.media import Media, MissingFileError
+from airgap.model import Finding, Severity, Sha384
+from airgap.progress import Progress
+from airgap.store import CHUNK, pour
+from airgap.trust.statement import Statement
+from airgap.verify import (
+    RECOPY,
+    ChangedError,
+    Contents,
+    Signed,
+    distinct,
+    hash_files,
+    read_contents,
+)
+from airgap.volume_reading import BURN_AGAIN, Reading, read_volume
+from airgap.volumes import (
+    LIST_FILE,
+    PARTS_DIRECTORY,
+    Item,
+    Mark,
+    Medium,
+    parse_part,
+)
+from airgap.wanted import Held, lacking
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One volume: where it lies, what it is, and the items on it whose bytes are good."""
+
+    where: Path
+    reading: Reading
+    good: tuple[Item, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """All volumes of one bundle that are here. `findings` are about them together.
+
+    `wanted` is what must still be burnt (`airgap.volumes.lacking`): empty when every byte is here, and
+    None when no volume says how the bundle was cut.
+    """
+
+    signed: Signed
+    judgements: tuple[Judgement, ...]
+    medium: Medium | None
+    contents: Contents | None
+    missing_bytes: int
+    wanted: Mapping[int, tuple[int, ...] | None] | None
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def sound(self) -> bool:
+        together = any(finding.severity is Severity.ERROR for finding in self.findings)
+        return not together and all(judgement.sound for judgement in self.judgements)
+
+    @property
+    def complete(self) -> bool:
+        return self.missing_bytes == 0 and not self.wanted and self.contents is not None
+
+
+def judge_volume(media: Media, signed: Signed, *, progress: Progress, jobs: int | None = None) -> Judgement:
+    """Judge one volume whole, hashing every byte that is there. Raises HostError."""
+    reading = read_volume(media, signed)
+    files = reading.sound_offers
+    hashed = hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+    wrong = [of_volume(finding) for finding in hashed]
+    bad = {finding.subject for finding in wrong}
+    good = tuple(reading.offered[path] for path in files if path not in bad)
+    findings = distinct((*map(of_volume, reading.findings), *wrong))
+    return Judgement(media.root, reading, good, (*findings, *signed.judged.findings))
+
+
+def collect(judged: Sequence[tuple[Media, Judgement]], progress: Progress) -> list[Collection]:
+    """Volumes by the bundle they are of, in the order of the first of each. Raises HostError."""
+    groups: dict[Sha384, list[tuple[Media, Judgement]]] = {}
+    for media, judgement in judged:
+        groups.setdefault(judgement.reading.signed.judged.payload, []).append((media, judgement))
+    return [gather(group, progress) for group in groups.values()]
+
+
+def of_volume(finding: Finding) -> Finding:
+    """A finding about a file, in the words of a volume: nobody signed a range, and items are burnt again."""
+    if parse_part(finding.subject) and finding.code == "integrity-changed":
+        evidence = finding.evidence.replace("signed", "listed", 1)
+        return replace(
+            finding, message=f"not the bytes that {LIST_FILE} lists", evidence=evidence, remedy=BURN_AGAIN
+        )
+    return replace(finding, remedy=BURN_AGAIN) if finding.remedy == RECOPY else finding
+
+
+def gather(judged: Sequence[tuple[Media, Judgement]], progress: Progress) -> Collection:
+    """What volumes of one statement are together; ranges are read again where they make a blob whole.
+
+    Raises HostError when the media cannot be read.
+    """
+    signed = judged[0][1].reading.signed
+    statement = signed.statement
+    held = Held()
+    places: dict[Item, Media] = {}
+    for media, judgement in judged:
+        for item in judgement.good:
+            held.add(item)
+            places.setdefault(item, media)
+    findings = _prove_ranges(statement, held, places, progress)
+    marks = [judgement.reading.mark for _, judgement in judged]
+    findings += _twice(marks)
+    medium = common_medium(marks)
+    missing = missing_bytes(statement, held)
+    contents = None
+    index = next((j.reading.index for _, j in judged if j.reading.index is not None), None)
+    if index is not None:
+        try:
+            contents = read_contents(_Together(places), signed, index)
+        except ChangedError:
+            pass  # a document is not here yet, or is damaged, which its volume's findings say
+        except IntegrityError as error:
+            findings.append(
+                Finding("layout-disagrees", Severity.ERROR, statement.name, error.message, "", RECOPY)
+            )
+    wanted = lacking(statement, medium, held) if medium else None
+    return Collection(signed, tuple(j for _, j in judged), medium, contents, missing, wanted, tuple(findings))
+
+
+def missing_bytes(statement: Statement, held: Held) -> int:
+    """Bytes of the blobs of a bundle that are not there."""
+    blobs = (Item(digest, 0, blob.size, whole=True) for digest, blob in statement.travelling.items())
+    return sum(end - begin for item in blobs for begin, end in held.gaps(item))
+
+
+def common_medium(marks: Iterable[Mark | None]) -> Medium | None:
+    """For which medium most of the volumes were cut; None when no mark is legible."""
+    media = [mark.medium for mark in marks if mark is not None]
+    return max(media, key=media.count) if media else None
+
+
+def hash_ranges(pieces: Sequence[tuple[Media, str, int, int]], progress: Progress) -> str:
+    """The sha384 of bytes that lie in several files: of each its media, path, first byte and their number.
+
+    Raises IntegrityError when one of them ends early, HostError.
+    """
+    hasher = hashlib.sha384()
+    buffer = memoryview(bytearray(CHUNK))
+
+    def go_on(count: int) -> bool:
+        progress.advance(count)
+        return True
+
+    for media, path, start, size in pieces:
+        with media.open(path, start) as readinto:
+            if pour(readinto, size, buffer, hashers=[hasher], out=None, go_on=go_on) != size:
+                raise IntegrityError(f"{path}: ends before byte {start + size}")
+    return hasher.hexdigest()
+
+
+def _twice(marks: Sequence[Mark | None]) -> Iterator[Finding]:
+    numbers = [mark.number for mark in marks if mark and mark.only is None]
+    for number in sorted({number for number in numbers if numbers.count(number) > 1}):
+        message = f"{numbers.count(number)} of them are here; one is enough"
+        yield Finding("volume-twice", Severity.INFO, f"volume {number}", message)
+
+
+class _Together:
+    """Whole blobs, wherever among the volumes they lie."""
+
+    def __init__(self, places: Mapping[Item, Media]) -> None:
+        self._media = {str(item.path): media for item, media in places.items()}
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        if path not in self._media:
+            raise MissingFileError(f"{path}: missing")
+        return self._media[path].read(path, max_bytes=max_bytes)
+
+
+def _prove_ranges(
+    statement: Statement, held: Held, places: Mapping[Item, Media], progress: Progress
+) -> list[Finding]:
+    """Where ranges make a blob whole, hash it; those that are not the signed bytes are held no more."""
+    findings = []
+    for digest in sorted(held.ranges.keys() - held.whole):
+        stated = statement.blobs[digest]
+        if held.ranges[digest] != [(0, stated.size)]:
+            continue
+        items = sorted((i for i in places if i.digest == digest and not i.whole), key=lambda i: i.offset)
+        pieces, done = [], 0
+        for item in items:
+            if item.end > done:
+                pieces.append((places[item], str(item.path), done - item.offset, item.end - done))
+                done = item.end
+        with progress.task("verifying ranges together", stated.size):
+            if hash_ranges(pieces, progress) == stated.sha384:
+                held.whole.add(digest)
+                continue
+        del held.ranges[digest]
+        volumes = ", ".join(dict.fromkeys(str(media.root) for media, *_ in pieces))
+        findings.append(
+            Finding(
+                "volume-ranges",
+                Severity.ERROR,
+                f"{PARTS_DIRECTORY}/{digest}",
+                "its ranges are as their volumes list them, and together not the signed bytes",
+                f"taken from {volumes}",
+                "one of these volumes was made from other bytes: burn them again, and ask who made them",
+            )
+        )
+    return findings
