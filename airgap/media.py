@@ -161,6 +161,30 @@ class Media:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def open_at(self, path: str) -> "Iterator[Callable[[int, int], bytes]]":
+        """Open one regular file; yields a function from offset and count to these bytes, fewer at the end.
+
+        Raises MissingFileError, NotAFileError or HostError.
+        """
+        whole = self.root / path
+        descriptor = self._open_file(path)
+
+        def read_at(start: int, count: int) -> bytes:
+            parts: list[bytes] = []
+            try:
+                while count and (data := os.pread(descriptor, count, start)):
+                    parts.append(data)
+                    start, count = start + len(data), count - len(data)
+            except OSError as error:
+                raise _media_error(whole, error) from error
+            return b"".join(parts)
+
+        try:
+            yield read_at
+        finally:
+            os.close(descriptor)
+
     def _open_file(self, path: str) -> int:
         directory, _, name = path.rpartition("/")
         try:

@@ -36,7 +36,7 @@ from airgap.lock import Lock, parse_lock
 from airgap.media import Entry, EntryType, Media, MissingFileError, Readable, shown
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
-from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable
+from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable, parse_sums
 from airgap.trust.decide import Accepted, Judged, Recipient, judge
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
 from airgap.trust.root import Root
@@ -121,6 +121,16 @@ def examine(
     media: Media, signed: Signed, *, progress: Progress, jobs: int | None = None
 ) -> tuple[Contents | None, tuple[Finding, ...]]:
     """Steps 3 to 5: whether the media holds what the statement says, whoever signed it. Raises HostError."""
+    contents, findings = read_documents(media, signed)
+    known_bad = {finding.subject for finding in findings}
+    blobs = {str(blob_path(digest)): blob for digest, blob in signed.statement.travelling.items()}
+    files = {path: blob for path, blob in blobs.items() if path not in known_bad}
+    findings += hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+    return contents, distinct(findings)
+
+
+def read_documents(media: Media, signed: Signed) -> tuple[Contents | None, list[Finding]]:
+    """Steps 3 and 4: the tree and the small documents, None where they are too damaged. Raises HostError."""
     findings = survey(media, signed)
     index, wrong = read_index(media, signed)
     findings += wrong
@@ -132,11 +142,7 @@ def examine(
             pass  # step 5 hashes that blob too, and says so beside any other
         except IntegrityError as error:
             findings.append(_finding("layout-disagrees", INDEX_FILE, error.message, remedy=RECOPY))
-    known_bad = {finding.subject for finding in findings}
-    blobs = {str(blob_path(digest)): blob for digest, blob in signed.statement.travelling.items()}
-    files = {path: blob for path, blob in blobs.items() if path not in known_bad}
-    findings += hash_files(media, files, progress, jobs or os.cpu_count() or 1)
-    return contents, distinct(findings)
+    return contents, findings
 
 
 def open_signed(
@@ -239,7 +245,7 @@ def read_index(media: Media, signed: Signed) -> tuple[bytes | None, list[Finding
 
     index = read(INDEX_FILE, lambda data: _sha384(data) == statement.index.sha384)
     sums = read(SUMS, lambda data: _sha384(data) == statement.sums.sha384)
-    listed = _parse_sums(sums or b"")
+    listed = parse_sums(sums or b"")
     read(LAYOUT_FILE, lambda data: data == OCI_LAYOUT)
     read(HOWTO_FILE, lambda data: _sha384(data) == listed.get(HOWTO_FILE, payload_digest(HOWTO)))
     for path, expected in checkable(signed.envelope, b"").items():
@@ -383,12 +389,6 @@ def _disagreements(statement: Statement, lock: Lock, artifacts: Iterable[Bundled
 
 def _sha384(data: bytes) -> str:
     return hashlib.sha384(data).hexdigest()
-
-
-def _parse_sums(sums: bytes) -> dict[str, str]:
-    """Path to digest. The bytes were signed, so anything a holder's airgap did not write just disagrees."""
-    lines = sums.decode("utf-8", "replace").splitlines()
-    return {line[98:]: line[:96] for line in lines}
 
 
 def _stated_sums(statement: Statement) -> dict[str, str]:

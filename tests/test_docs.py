@@ -20,6 +20,7 @@ from types import ModuleType
 import click
 import pytest
 
+from airgap.audit.findings import RULES
 from airgap.cli import INTERRUPTED
 from airgap.errors import AirgapError
 from airgap.manifest import (
@@ -352,6 +353,13 @@ def test_every_finding_is_explained() -> None:
     assert emitted
     media_types = {"wheel-from-sdist", "image-manifest"}
     assert {one for one in emitted - media_types if f"`{one}`" not in explained} == set()
+
+
+def test_every_finding_of_an_audit_is_explained_with_its_severity() -> None:
+    """And none that no audit makes."""
+    _, _, section = (DOCS / "audit.md").read_text().partition("\n### Findings\n")
+    rows = re.findall(r"^\| `(audit-[a-z-]+)` \| (error|warning|info) \|", section, re.M)
+    assert sorted(rows) == sorted((rule.code, rule.severity.value) for rule in RULES)
 
 
 def slug(heading: str) -> str:

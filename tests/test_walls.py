@@ -79,6 +79,7 @@ def isolated_side() -> list[str]:
     """Everything the isolated side runs: its own rooms and all that they import."""
     known = set(modules())
     starts = {m for m in known if room(m) in ("isolated", "trust", "verify", "media", "pinned")}
+    starts |= {"airgap.audit.run", "airgap.audit.site", "airgap.audit.table"}
     starts |= {
         f"airgap.cli.{verb}"
         for verb in (
@@ -98,6 +99,7 @@ def isolated_side() -> list[str]:
             "probe",
             "smoke",
             "attest",
+            "audit",
         )
     }
     pending, found = list(starts), set(starts)

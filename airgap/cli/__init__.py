@@ -37,7 +37,7 @@ class Verbs(click.Group):
         "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
         "smoke", "receipt",
     )  # fmt: skip
-    both: ClassVar[tuple[str, ...]] = ("inspect", "diff", "attest", "key", "trust", "probe")
+    both: ClassVar[tuple[str, ...]] = ("inspect", "audit", "diff", "attest", "key", "trust", "probe")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for verb in (*self.connected, *self.isolated, *self.both) if _carried(verb)]
@@ -96,6 +96,7 @@ HELP = {
     "inspect": "show what is in a bundle",
     "diff": "show what changed between locks, bundles or sites",
     "attest": "put records of smoke runs into a bundle",
+    "audit": "look inside of everything, and say what is wrong",
     "key": "make holders' key pairs",
     "trust": "make and pin the root of trust",
     "probe": "print this host's facts as a [target]",

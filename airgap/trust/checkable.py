@@ -101,6 +101,12 @@ def render_sums(files: Mapping[str, Sha384], blobs: Mapping[Sha256, StatedBlob])
     return "".join(f"{listed[path]}  {bundle_path(path)}\n" for path in sorted(listed)).encode()
 
 
+def parse_sums(sums: bytes) -> dict[str, str]:
+    """Path to digest. The bytes were signed, so anything a holder's airgap did not write just disagrees."""
+    lines = sums.decode("utf-8", "replace").splitlines()
+    return {line[98:]: line[:96] for line in lines}
+
+
 def checkable(data: bytes, sums: bytes) -> dict[str, bytes]:
     """Every file of `verify/` by its path in the bundle, for this envelope and SHA384SUMS.
 

@@ -1,0 +1,73 @@
+"""Whether a file carries code that runs when somebody only means to load data.
+
+What is dangerous in a pickle is judged by picklescan's lists, which follow what attackers come up with.
+"""
+
+import importlib
+import io
+import logging
+import re
+from dataclasses import dataclass
+
+MAX_PICKLE = 2 * 1024 * 1024
+"""Bytes of a pickle that are disassembled: that of a model with ten thousand tensors has 1 MiB."""
+
+MAX_LINE = 300
+"""Characters of a line that a report repeats."""
+
+_PTH_RUNS = re.compile(r"import[ \t]")
+"""site.py, `addpackage`: such a line is executed, every other one is a path."""
+
+STARTUP = re.compile(
+    r"(?:sitecustomize|usercustomize)(?:\.[\w-]+)*\.(?:py|so)|(?:sitecustomize|usercustomize)/__init__\.py"
+)
+
+KERAS_LAMBDA = re.compile(rb'"class_name":\s*"(?:Lambda|TFOpLambda)"')
+"""Keras' serialised config of a layer that is a marshalled Python function."""
+
+TORCHSCRIPT = re.compile(r"[^/]+/code/.+\.py")
+"""Where torch.jit.save puts the code of a module."""
+
+
+@dataclass(frozen=True, slots=True)
+class PickleSeen:
+    """What a pickle imports, `module.name` each: `dangerous` by the scanner's list, `unknown` to it.
+
+    `problem` says why that may not be all.
+    """
+
+    dangerous: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def read_pickle(data: bytes, *, whole: bool) -> PickleSeen | None:
+    """Disassemble, never load. None where picklescan is not installed."""
+    try:
+        scanner = importlib.import_module("picklescan.scanner")
+    except ModuleNotFoundError:
+        return None
+    logging.getLogger("picklescan").disabled = True  # it tells the root logger's stderr what it finds
+    try:
+        found = scanner.scan_pickle_bytes(io.BytesIO(data), "")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError, RecursionError) as error:
+        return PickleSeen(problem=f"it cannot be disassembled: {type(error).__name__}")
+    levels = scanner.SafetyLevel
+    names = sorted(
+        ((f"{one.module}.{one.name}", one.safety) for one in found.globals), key=lambda pair: pair[0]
+    )
+    return PickleSeen(
+        tuple(name for name, level in names if level is levels.Dangerous),
+        tuple(name for name, level in names if level is levels.Suspicious),
+        "" if whole else f"only its first {len(data)} bytes were disassembled",
+    )
+
+
+def pth_lines(data: bytes) -> tuple[tuple[int, str, bool], ...]:
+    """Lines of a `.pth` file as site.py takes them: number, text, and whether it is executed."""
+    lines = data.decode("utf-8-sig", "replace").split("\n")
+    return tuple(
+        (number, line.rstrip()[:MAX_LINE], bool(_PTH_RUNS.match(line)))
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.startswith("#")
+    )

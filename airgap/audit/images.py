@@ -1,0 +1,246 @@
+"""What an image is once its layers, each kept while it passed, lie on top of each other."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airgap.audit import findings, secrets
+from airgap.audit.code import pth_lines
+from airgap.audit.evidence import Account, Ecosystem, ImageFact, PackageFact, PrivilegedFile, Secret
+from airgap.audit.layers import ACCOUNTS, PRIVILEGES, KeptLayer, Replay, is_startup, wanted
+from airgap.audit.purl import purl_of
+from airgap.decode import Fields, parse_json
+from airgap.errors import InputError
+from airgap.model import Finding, Sha256
+from airgap.oci import MAX_CONFIG, ImageManifest, parse_config, without_nulls
+from airgap.readers.image import MAX_FILE, MAX_TOTAL, Inventory, take_stock
+from airgap.readers.union import ImageFile, Union, Wish
+
+_ECOSYSTEM = {"dpkg": Ecosystem.DEB, "apk": Ecosystem.APK, "rpm": Ecosystem.RPM}
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSeen:
+    """An image as an auditor has it."""
+
+    fact: ImageFact
+    packages: tuple[PackageFact, ...]
+    findings: tuple[Finding, ...]
+
+
+def see_image(
+    artifact: str,
+    digest: Sha256,
+    manifest: ImageManifest,
+    config: bytes | None,
+    layers: Mapping[Sha256, KeptLayer | None],
+) -> ImageSeen:
+    """Put an image together. A layer that is None, or absent, could not be read: its own finding says why."""
+    kept = [(layer.digest, layers.get(layer.digest)) for layer in manifest.layers]
+    unread = [f"layer sha256:{one}: not looked into" for one, layer in kept if layer is None]
+    privileged = frozenset[str]().union(*(layer.privileged for _, layer in kept if layer))
+
+    def holds(path: str) -> bool:
+        return wanted(path) or path.rpartition("/")[2] in privileged
+
+    union = Union(Wish(holds, MAX_FILE, MAX_TOTAL))
+    try:
+        for one, layer in kept:
+            if layer:
+                union.apply_kept(Replay(layer), one)
+        files = union.files()
+    except InputError as error:
+        unread.append(error.message)
+        files = {}
+    evidence = {path: file for path, file in files.items() if wanted(path)}
+    inventory = take_stock(digest, evidence, unread, wanted)
+    return _seen(artifact, manifest, config, files, inventory)
+
+
+def _seen(
+    artifact: str,
+    manifest: ImageManifest,
+    config: bytes | None,
+    files: Mapping[str, ImageFile],
+    inventory: Inventory,
+) -> ImageSeen:
+    found = [findings.NOT_LOOKED.at(artifact, why) for why in inventory.unread]
+    shown = _Config.of(config, artifact, found)
+    privileged = tuple(
+        PrivilegedFile(path, file.mode, file.uid, file.gid, Sha256(file.layer))
+        for path, file in files.items()
+        if file.mode & PRIVILEGES
+    )
+    found += [_privileged(artifact, one) for one in privileged]
+    found += _startup(artifact, files)
+    found += [
+        findings.SECRET.at(f"{artifact}: {one.path}", f"{one.rule}: {one.shown}") for one in shown.secrets
+    ]
+    fact = ImageFact(
+        artifact,
+        Sha256(inventory.digest),
+        shown.platform,
+        shown.created,
+        tuple(layer.digest for layer in manifest.layers),
+        inventory.os_release,
+        shown.user,
+        shown.entrypoint,
+        shown.command,
+        shown.working_directory,
+        shown.environment,
+        shown.exposed_ports,
+        shown.volumes,
+        _accounts(files),
+        privileged,
+        shown.secrets,
+        shown.labels,
+    )
+    return ImageSeen(fact, tuple(_packages(artifact, inventory, files)), tuple(found))
+
+
+def _privileged(artifact: str, file: PrivilegedFile) -> Finding:
+    what = "setuid" if file.mode & 0o4000 else "setgid"
+    owner = file.uid if file.mode & 0o4000 else file.gid
+    who = "root" if owner == 0 else f"{owner}"
+    message = f"runs as {who}, whoever starts it ({what}, mode {file.mode:o})"
+    return findings.SETUID.at(f"{artifact}: {file.path}", message, f"layer sha256:{file.layer}")
+
+
+def _startup(artifact: str, files: Mapping[str, ImageFile]) -> Iterator[Finding]:
+    for path, file in files.items():
+        if is_startup(path):
+            for number, text, runs in pth_lines(file.data or b""):
+                if runs:
+                    message = f"line {number} runs at every start of Python"
+                    yield findings.STARTUP.at(f"{artifact}: {path}", message, text)
+
+
+def _accounts(files: Mapping[str, ImageFile]) -> tuple[Account, ...]:
+    """passwd(5); a line that is not one is nobody."""
+    text = (files[ACCOUNTS].data or b"").decode("utf-8", "replace") if ACCOUNTS in files else ""
+    lines = [
+        re.fullmatch(r"([^:]*):[^:]*:([0-9]{1,10}):([0-9]{1,10}):[^:]*:([^:]*):([^:]*)", line)
+        for line in text.split("\n")
+    ]
+    return tuple(Account(m[1], int(m[2]), int(m[3]), m[4], m[5]) for m in lines if m)
+
+
+def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile]) -> Iterator[PackageFact]:
+    release = inventory.os_release
+    distribution, version = release.get("ID", ""), release.get("VERSION_ID", "")
+    for package in inventory.distributions:
+        licence = package.metadata.license if package.metadata else ""
+        yield PackageFact(
+            Ecosystem.PYPI,
+            package.name,
+            package.version,
+            purl_of(Ecosystem.PYPI, package.name, package.version),
+            artifact,
+            package.path,
+            Sha256(package.layer),
+            licence=licence.split("\n")[0][:_LICENCE],
+            requires=tuple(package.metadata.requires) if package.metadata else (),
+        )
+    for system in inventory.packages:
+        ecosystem = _ECOSYSTEM[system.manager]
+        file = _said_by(system.manager, system.name, files)
+        yield PackageFact(
+            ecosystem,
+            system.name,
+            system.version,
+            purl_of(
+                ecosystem,
+                system.name,
+                system.version,
+                architecture=system.architecture,
+                distribution=distribution,
+                distribution_version=version,
+            ),
+            artifact,
+            file.path if file else "",
+            Sha256(file.layer if file else ""),
+            system.architecture,
+            distribution,
+            version,
+        )
+
+
+_LICENCE = 200
+"""Characters of what a package says of its licence."""
+
+
+def _said_by(manager: str, name: str, files: Mapping[str, ImageFile]) -> ImageFile | None:
+    """The file that lists a system's packages; distroless has one for each."""
+    part = f"var/lib/dpkg/status.d/{name}"
+    places = {
+        "dpkg": (part, "var/lib/dpkg/status"),
+        "apk": ("lib/apk/db/installed", "usr/lib/apk/db/installed"),
+    }
+    rpm = (f"{home}/rpm/rpmdb.sqlite" for home in ("var/lib", "usr/lib/sysimage"))
+    return next((files[path] for path in places.get(manager, rpm) if path in files), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """An image's config (image-spec, config.md): what it runs, as whom, and what it tells the world."""
+
+    platform: str = ""
+    created: str = ""
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    working_directory: str = ""
+    environment: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+
+    @classmethod
+    def of(cls, data: bytes | None, artifact: str, found: list[Finding]) -> "_Config":
+        """What cannot be read is a finding, and leaves the rest."""
+        if data is None:
+            return cls()
+        try:
+            return cls._parse(data)
+        except InputError as error:
+            found.append(findings.MALFORMED.at(f"{artifact}: config", error.message))
+            return cls()
+
+    @classmethod
+    def _parse(cls, data: bytes) -> "_Config":
+        platform = parse_config(data, "config").platform
+        fields = Fields(without_nulls(parse_json(data, "config", max_bytes=MAX_CONFIG, floats=True)))
+        run = fields.optional_table("config") or Fields({})
+        environment = [line.partition("=")[::2] for line in run.texts("Env")]
+        labels = run.optional_table("Labels")
+        history = [table.text("created_by", default="") for table in fields.tables("history")]
+        config = cls(
+            str(platform),
+            fields.text("created", default=""),
+            run.text("User", default=""),
+            run.texts("Entrypoint"),
+            run.texts("Cmd"),
+            run.text("WorkingDir", default=""),
+            tuple(name for name, _ in environment),
+            _keys(run, "ExposedPorts"),
+            _keys(run, "Volumes"),
+            {key: labels.text(key) for key in labels.all_keys()} if labels else {},
+            tuple(_secrets(environment, history)),
+        )
+        fields.raise_if_bad("config")
+        run.raise_if_bad("config")
+        return config
+
+
+def _keys(fields: Fields, name: str) -> tuple[str, ...]:
+    table = fields.optional_table(name)
+    return tuple(sorted(table.all_keys())) if table else ()
+
+
+def _secrets(environment: Sequence[tuple[str, str]], history: Sequence[str]) -> Iterator[Secret]:
+    for name, value in environment:
+        yield from secrets.search(f"config: Env {name}", secrets.assignment(name, value))
+    for number, line in enumerate(history):
+        yield from secrets.search(f"config: history[{number}]", line)

@@ -1,0 +1,92 @@
+"""What a licence that somebody wrote down is: an SPDX expression, terms of its own, or nothing.
+
+The list of SPDX identifiers is license-expression's. Trove classifiers that name one licence exactly are
+translated; those that name a family ("BSD License") are not.
+"""
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+MAX_EXPRESSION = 300
+"""Characters; what is longer is the text of a licence, not its name."""
+
+_TROVE = {
+    "Apache Software License": "Apache-2.0",
+    "MIT License": "MIT",
+    "MIT No Attribution License (MIT-0)": "MIT-0",
+    "ISC License (ISCL)": "ISC",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+    "The Unlicense (Unlicense)": "Unlicense",
+    "zlib/libpng License": "Zlib",
+    "GNU General Public License v2 (GPLv2)": "GPL-2.0-only",
+    "GNU General Public License v2 or later (GPLv2+)": "GPL-2.0-or-later",
+    "GNU General Public License v3 (GPLv3)": "GPL-3.0-only",
+    "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
+    "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0-only",
+    "GNU Lesser General Public License v3 or later (LGPLv3+)": "LGPL-3.0-or-later",
+    "GNU Affero General Public License v3": "AGPL-3.0-only",
+    "GNU Affero General Public License v3 or later (AGPLv3+)": "AGPL-3.0-or-later",
+    "Boost Software License 1.0 (BSL-1.0)": "BSL-1.0",
+}
+"""PyPI's classifiers, the part after the last `::`."""
+
+_SPELLED = {
+    "apache 2.0": "Apache-2.0",
+    "apache-2": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
+    "apache license, version 2.0": "Apache-2.0",
+    "apache software license 2.0": "Apache-2.0",
+    "mit license": "MIT",
+    "the mit license": "MIT",
+    "bsd 3-clause": "BSD-3-Clause",
+    "bsd-3-clause license": "BSD-3-Clause",
+    "3-clause bsd license": "BSD-3-Clause",
+    "bsd 2-clause": "BSD-2-Clause",
+    "isc license": "ISC",
+    "psf": "PSF-2.0",
+}
+"""Free text of METADATA that means one licence and no other."""
+
+_NONCOMMERCIAL = re.compile(
+    r"(?i)(?:^|[-\s(])(?:nc|non-?commercial|research-only)(?:$|[-\s)])|-research(?:-license)?\b"
+)
+
+
+def available() -> bool:
+    return importlib.util.find_spec("license_expression") is not None
+
+
+def expression(text: str) -> str:
+    """The SPDX expression that `text` is, in SPDX's own spelling; '' when it is none or nobody can say."""
+    text = text.strip()
+    known = _SPELLED.get(text.lower(), text)
+    licensing = _licensing()
+    if licensing is None or not known or len(known) > MAX_EXPRESSION or "\n" in known:
+        return ""
+    found = licensing.validate(known)
+    return str(found.normalized_expression) if not found.errors and found.normalized_expression else ""
+
+
+def of_classifiers(classifiers: Sequence[str]) -> str:
+    """The one licence that trove classifiers name exactly; '' where they name none, or several."""
+    names = {c.rpartition("::")[2].strip() for c in classifiers if c.startswith("License ::")}
+    found = {_TROVE.get(name, "") for name in names - {"OSI Approved"}}
+    return found.pop() if len(found) == 1 else ""
+
+
+def noncommercial(text: str) -> bool:
+    """Whether a licence's name says that it forbids commercial use: `CC-BY-NC-4.0` and its like."""
+    return bool(_NONCOMMERCIAL.search(text))
+
+
+@cache
+def _licensing() -> Any:
+    try:
+        return importlib.import_module("license_expression").get_spdx_licensing()
+    except ModuleNotFoundError:
+        return None

@@ -1,0 +1,337 @@
+"""Looks into one blob while it is read: every file inside, its type and digest, and what is wrong with it.
+
+Nothing is written, imported or run. Archives inside archives are looked into to a depth of `MAX_DEPTH`,
+as long as all of it together stays within the blob's `Budget`.
+"""
+
+import bz2
+import io
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import BinaryIO, cast
+
+from airgap.audit import code, findings, secrets
+from airgap.audit.evidence import Secret
+from airgap.audit.findings import Rule
+from airgap.audit.layers import KeptLayer, LayerKeeper
+from airgap.audit.streams import CHUNK, BombError, Budget, Chunks, Hashed, Peeking
+from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, sniff
+from airgap.audit.wheel_seen import WheelSeen
+from airgap.errors import InputError, IntegrityError
+from airgap.model import Sha256
+from airgap.readers.decompress import Readable, UnreadableLayer, decompressed
+from airgap.readers.source import BytesSource
+from airgap.readers.tar import EntryKind, TarStream
+from airgap.readers.zip import Archive
+
+MAX_DEPTH = 4
+"""Archives in archives; a wheel in a zip in a layer is three."""
+
+MAX_HELD = 64 * 1024 * 1024
+"""Bytes of a zip inside another archive, which is held in memory to be looked into."""
+
+MAX_TEXT = 1024 * 1024
+"""Bytes of a text that is looked at whole."""
+
+OVERSIZE, OVERSIZE_RATIO = 1 << 30, 20
+"""Bytes, and how many times its size something unpacks to, that surprise together."""
+
+_LZMA_MEMORY = 128 * 1024 * 1024
+
+_COMPRESSED = frozenset({"gzip", "zstd", "xz", "bzip2"})
+_TEXTS = frozenset({"text", "json", "markup", PRIVATE_KEY})
+_DATA_NAMES = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".npy", ".npz", ".msgpack", ".parquet"),
+    *(".json", ".jsonl", ".txt", ".md", ".rst", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".model", ".jinja"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".html", ".mp4", ".wav", ".zip"),
+)
+"""Names that promise data."""
+
+
+class Role(StrEnum):
+    """What a blob was declared to be: that decides what is out of place in it."""
+
+    WHEEL = "wheel"
+    LAYER = "layer"
+    MODEL = "model"
+    FILE = "file"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A file inside the blob; '' is the blob itself. `depth` counts the archives around it."""
+
+    path: str
+    type: str
+    size: int
+    sha256: Sha256
+    depth: int
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A finding that does not know yet where its blob is."""
+
+    rule: Rule
+    path: str
+    message: str
+    evidence: str = ""
+
+
+@dataclass(slots=True)
+class Contents:
+    """What was seen of a blob. `kept` holds small documents by their path, for whoever understands them."""
+
+    role: Role
+    type: str = ""
+    inner: list[Inner] = field(default_factory=list)
+    noticed: list[Noticed] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    secrets: list[Secret] = field(default_factory=list)
+    layer: KeptLayer | None = None
+    wheel: WheelSeen | None = None
+    unpacked: int = 0
+
+    def notice(self, rule: Rule, path: str, message: str, evidence: str = "") -> None:
+        self.noticed.append(Noticed(rule, path, message, evidence))
+
+
+class Looker:
+    """Looks into one blob of `size` bytes that was declared as `role`, under the name `name`.
+
+    `keep` says how many bytes of a path are wanted, if it has no more.
+    """
+
+    def __init__(self, role: Role, name: str, size: int, keep: Callable[[str], int]) -> None:
+        self.seen = Contents(role)
+        self._name = name
+        self._size = size
+        self._keep = keep
+        self._budget = Budget(size)
+
+    def forward(self, stream: Peeking, kind: str, size: int) -> None:
+        """Look into what can be read from its start. Raises what the stream raises."""
+        self._guarded("", lambda: self._inside(stream, "", kind, size, 0))
+
+    def archive(self, archive: Archive) -> None:
+        """Look into a zip archive where it lies. Raises what its source raises."""
+        self._guarded("", lambda: self._zip(archive, "", 0))
+
+    def _guarded(self, path: str, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except BombError as error:
+            self.seen.notice(findings.BOMB, path, f"it {error.message}; the rest of it was not looked into")
+        except UnreadableLayer as error:
+            self.seen.notice(findings.NOT_LOOKED, path, error.message, error.remedy)
+        except (InputError, IntegrityError) as error:
+            self.seen.notice(findings.MALFORMED, path, _inner_message(error.message, self._name))
+        self.seen.unpacked = self._budget.unpacked
+        if OVERSIZE < self._budget.unpacked > self._size * OVERSIZE_RATIO:
+            message = f"{self._size} bytes unpack to {self._budget.unpacked}"
+            self.seen.notice(findings.OVERSIZE, path, message)
+
+    def file(
+        self, stream: Hashed, path: str, depth: int, *, executable: bool = False, size: int = -1
+    ) -> None:
+        """One file inside of something, whatever it is; `size` is -1 where only the end will tell."""
+        self._budget.name()
+        head = stream.peek(HEAD)
+        whole = len(head) if len(head) < HEAD else size if size >= 0 else 1 << 62
+        kind = sniff(head, whole)
+        try:
+            self._inside(stream, path, kind, whole, depth)
+        except BombError:
+            raise
+        except UnreadableLayer as error:
+            self.seen.notice(findings.NOT_LOOKED, path, error.message, error.remedy)
+        except (InputError, IntegrityError) as error:
+            self.seen.notice(findings.MALFORMED, path, _inner_message(error.message, self._name))
+        stream.drain()
+        sha256 = Sha256(stream.sha256)
+        self.seen.inner.append(Inner(path, kind, stream.size, sha256, depth, executable))
+
+    def _inside(self, stream: Peeking, path: str, kind: str, size: int, depth: int) -> None:
+        self._judge_type(path, kind)
+        if self.seen.role is Role.LAYER and not path:
+            self._unpacked(stream, path, kind, depth)
+        elif kind in PICKLES:
+            self._pickle(stream, path, kind, size)
+        elif kind == "hdf5":
+            self._hdf5(stream, path)
+        elif size <= self._keep(path):
+            self.seen.kept[path] = data = _take(stream, size)
+            self._text(data, path, kind)
+        elif kind in _TEXTS and size <= MAX_TEXT and self.seen.role in (Role.MODEL, Role.FILE):
+            self._text(_take(stream, size), path, kind)
+        elif kind in ("zip", "tar") or kind in _COMPRESSED:
+            if depth >= MAX_DEPTH:
+                message = f"an archive inside {depth} others, deeper than is looked into"
+                self.seen.notice(findings.NOT_LOOKED, path, message)
+            elif kind == "zip":
+                self._held_zip(stream, path, depth)
+            else:
+                self._unpacked(stream, path, kind, depth)
+
+    def _judge_type(self, path: str, kind: str) -> None:
+        name = (path or self._name).lower()
+        if kind == PRIVATE_KEY:
+            self.seen.secrets.append(Secret(path, 1, "Private Key", "…"))
+        if kind not in EXECUTABLES:
+            return
+        promised = name.endswith(_DATA_NAMES)
+        match self.seen.role:
+            case Role.MODEL if not (kind == "script" and name.endswith((".py", ".sh"))):
+                message = f"a program ({kind}) among a model's files"
+            case Role.FILE if promised:
+                message = f"a program ({kind}), which its name does not say"
+            case Role.WHEEL if promised and kind != "script" and not name.endswith(".bin"):
+                message = f"a program ({kind}), which its name does not say"
+            case _:
+                return
+        self.seen.notice(findings.EXECUTABLE, path, message)
+
+    def _pickle(self, stream: Peeking, path: str, kind: str, size: int) -> None:
+        data = _take(stream, code.MAX_PICKLE)
+        found = code.read_pickle(data, whole=size <= len(data))
+        weights = self.seen.role in (Role.MODEL, Role.FILE)
+        renamed = " and its name says otherwise" if (path or self._name).endswith(".safetensors") else ""
+        if found is None:
+            message = f"a {kind}, which may run code: pip install 'airgap[audit]' to have it disassembled"
+            self.seen.notice(findings.NOT_LOOKED, path, message)
+        elif found.dangerous:
+            message = f"it is a pickle{renamed}, and loading it calls {', '.join(found.dangerous[:5])}"
+            self.seen.notice(findings.PICKLE_CODE, path, message, ", ".join(found.dangerous))
+        elif weights or found.problem:
+            unknown = f", and imports {', '.join(found.unknown[:5])}" if found.unknown else ""
+            message = f"it is a pickle{renamed}{unknown}" + (f"; {found.problem}" if found.problem else "")
+            self.seen.notice(findings.PICKLE, path, message, ", ".join(found.unknown))
+
+    def _hdf5(self, stream: Peeking, path: str) -> None:
+        """Keras writes a model's config into the file as text, wherever the library puts it."""
+        before = b""
+        while data := stream.read(CHUNK):
+            if code.KERAS_LAMBDA.search(before + data):
+                self.seen.notice(
+                    findings.MODEL_CODE, path, "a Keras model with a Lambda layer, which is code"
+                )
+                return
+            before = data[-64:]
+
+    def _text(self, data: bytes, path: str, kind: str) -> None:
+        if self.seen.role not in (Role.MODEL, Role.FILE) or kind not in _TEXTS - {PRIVATE_KEY}:
+            return
+        if kind == "json" and code.KERAS_LAMBDA.search(data):
+            self.seen.notice(findings.MODEL_CODE, path, "a Keras model with a Lambda layer, which is code")
+        if len(data) <= secrets.MAX_TEXT:
+            self.seen.secrets += secrets.search(path, data.decode("utf-8", "replace"))
+
+    def _held_zip(self, stream: Peeking, path: str, depth: int) -> None:
+        data = _take(stream, MAX_HELD + 1)
+        if len(data) > MAX_HELD:
+            message = f"an archive of more than {MAX_HELD} bytes inside another, which is not looked into"
+            self.seen.notice(findings.NOT_LOOKED, path, message)
+            return
+        self._zip(Archive(BytesSource(data, what=path), path), path, depth)
+
+    def _zip(self, archive: Archive, path: str, depth: int) -> None:
+        base = f"{path}!" if path else ""
+        for member in sorted(archive.members(), key=lambda member: member.offset):
+            if code.TORCHSCRIPT.fullmatch(member.path) and not self._is_package:
+                self.seen.notice(findings.MODEL_CODE, f"{base}{member.path}", "code of a TorchScript module")
+            stream = Hashed(Chunks(archive.open(member.path)), self._budget)
+            self.file(stream, f"{base}{member.path}", depth + 1, size=member.size)
+
+    @property
+    def _is_package(self) -> bool:
+        return self.seen.role in (Role.WHEEL, Role.LAYER)
+
+    def _unpacked(self, stream: Peeking, path: str, kind: str, depth: int) -> None:
+        """A tar, or one file or tar that is compressed."""
+        what = path or self._name
+        if kind not in _COMPRESSED:
+            self._tar(TarStream(stream, what), path, depth)
+            return
+        with _decompressed(stream, kind, what) as inner:
+            plain = Peeking(inner, lambda data: None)
+            if (self.seen.role is Role.LAYER and not path) or sniff(plain.peek(HEAD), HEAD) == "tar":
+                self._tar(TarStream(plain, what), path, depth)
+            else:
+                self.file(Hashed(plain, self._budget), f"{path}!", depth + 1)
+
+    def _tar(self, tar: TarStream, path: str, depth: int) -> None:
+        base = f"{path}!" if path else ""
+        keeper = LayerKeeper(tar.what) if self.seen.role is Role.LAYER and not path else None
+        for entry in tar:
+            copy: io.BytesIO | None = None
+            if entry.kind is EntryKind.FILE:
+                copy = io.BytesIO() if keeper and keeper.wants(entry) else None
+                stream = Hashed(_Current(tar, copy), self._budget)
+                name = base + entry.path.removeprefix("./")
+                self.file(stream, name, depth + 1, executable=bool(entry.mode & 0o111), size=entry.size)
+            else:
+                self._budget.name()
+            if keeper:
+                keeper.add(entry, copy.getvalue() if copy else None)
+        if keeper:
+            self.seen.layer = keeper.layer()
+
+
+class _Current:
+    """The bytes of a tar's current entry, of which a copy may be kept."""
+
+    def __init__(self, tar: TarStream, copy: io.BytesIO | None) -> None:
+        self._tar = tar
+        self._copy = copy
+
+    def read(self, count: int, /) -> bytes:
+        data = self._tar.chunk(count)
+        if self._copy is not None:
+            self._copy.write(data)
+        return data
+
+
+@contextmanager
+def _decompressed(stream: Readable, kind: str, what: str) -> Iterator[Readable]:
+    """The bytes inside a compressed stream. Reading raises InputError where it is damaged."""
+    if kind in ("gzip", "zstd"):
+        with decompressed(cast(BinaryIO, stream), what) as inner:  # it reads forward alone
+            yield inner
+    else:
+        yield Chunks(_steps(stream, kind, what))
+
+
+def _steps(stream: Readable, kind: str, what: str) -> Iterator[bytes]:
+    """xz and bzip2, step by step; several streams behind each other are one."""
+    data = stream.read(CHUNK)
+    while data:
+        one = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY) if kind == "xz" else bz2.BZ2Decompressor()
+        while not one.eof:
+            try:
+                out = one.decompress(data, CHUNK)
+            except (lzma.LZMAError, OSError, ValueError) as error:
+                raise InputError(f"{what}: the compressed data is damaged: {error}") from None
+            if out:
+                yield out
+            data = stream.read(CHUNK) if one.needs_input else b""
+            if not data and one.needs_input and not one.eof:
+                raise InputError(f"{what}: the compressed data ends early")
+        data = one.unused_data.lstrip(b"\0") or stream.read(CHUNK)
+
+
+def _take(stream: Readable, count: int) -> bytes:
+    """At most `count` bytes."""
+    parts: list[bytes] = []
+    while count and (data := stream.read(min(count, CHUNK))):
+        parts.append(data)
+        count -= len(data)
+    return b"".join(parts)
+
+
+def _inner_message(message: str, name: str) -> str:
+    return message.removeprefix(f"{name}: ")

@@ -1,0 +1,178 @@
+"""Every blob of a bundle, read once: hashed against what was signed, and looked into on the way.
+
+What was seen is believed only once the digest is known to be the signed one; what was seen of other bytes
+is thrown away, and the difference is the finding.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from airgap.audit import findings
+from airgap.audit.look import Contents, Looker, Role
+from airgap.audit.streams import Forward, Peeking, Seeking
+from airgap.audit.types import HEAD, sniff
+from airgap.audit.wheel_seen import kept_of_wheel, read_seen
+from airgap.errors import InputError, IntegrityError
+from airgap.layout import blob_path
+from airgap.media import Media
+from airgap.model import Finding, Sha256
+from airgap.progress import Progress
+from airgap.readers.safetensors import PREFIX, header_end
+from airgap.readers.zip import Archive
+from airgap.trust.statement import StatedBlob
+from airgap.verify import HASH_CHUNK, changed, unreadable
+from airgap.workers import spread
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A blob, what it was declared to be, and the paths that it has in its artifacts, at least one.
+
+    `keep` is how many bytes of it are kept whole, if it has no more.
+    """
+
+    digest: Sha256
+    stated: StatedBlob
+    role: Role
+    names: tuple[str, ...]
+    keep: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was seen of each blob that is as signed, what is wrong with the others, and the bytes read."""
+
+    contents: Mapping[Sha256, Contents]
+    findings: tuple[Finding, ...]
+    read: int
+
+
+def read_blobs(media: Media, wanted: list[Wanted], progress: Progress, jobs: int | None = None) -> Reading:
+    """Read them in `jobs` threads (default: one per CPU). Raises HostError when the media cannot be read."""
+    buffers = threading.local()  # each thread's buffer: a fresh one for every small file costs page faults
+    largest_first = sorted(wanted, key=lambda one: -one.stated.size)
+
+    def look(one: Wanted, stop: threading.Event) -> "_Blob":
+        if not hasattr(buffers, "buffer"):
+            buffers.buffer = memoryview(bytearray(HASH_CHUNK))
+        blob = _Blob(one, progress, stop)
+        blob.read(media, buffers.buffer)
+        return blob
+
+    with progress.task("auditing", sum(one.stated.size for one in wanted)):
+        blobs = spread(look, largest_first, jobs or os.cpu_count() or 1)
+    return Reading(
+        {blob.wanted.digest: blob.contents for blob in blobs if blob.finding is None},
+        tuple(blob.finding for blob in blobs if blob.finding),
+        sum(blob.count for blob in blobs),
+    )
+
+
+class _StopError(InputError):
+    """Another thread has failed: what is left to read does not matter."""
+
+
+class _Blob:
+    """One blob while it is read."""
+
+    def __init__(self, wanted: Wanted, progress: Progress, stop: threading.Event) -> None:
+        self.wanted = wanted
+        self.contents = Contents(wanted.role)
+        self.finding: Finding | None = None
+        self.count = 0
+        self._hasher = hashlib.sha384()
+        self._progress = progress
+        self._stop = stop
+
+    def read(self, media: Media, buffer: memoryview) -> None:
+        path, stated = str(blob_path(self.wanted.digest)), self.wanted.stated
+        try:
+            with media.open(path) as readinto:
+                left = stated.size + 1
+
+                def capped(into: memoryview) -> int:
+                    nonlocal left
+                    got = readinto(into[:left])
+                    left -= got
+                    return got
+
+                forward = Forward(capped, self._see)
+                stream = Peeking(forward, lambda data: None)
+                kind = sniff(stream.peek(HEAD), stated.size)
+                if kind == "zip" and self.wanted.role is not Role.LAYER:
+                    self._zip(media, path, stream.peek(HEAD))
+                else:
+                    self._forward(stream, forward, kind, buffer)
+        except _StopError:
+            return
+        except IntegrityError as error:
+            self.finding = unreadable(path, error)
+            return
+        if (self.count, self._hasher.hexdigest()) != (stated.size, stated.sha384):
+            self.finding = changed(path, stated, self.count, self._hasher.hexdigest())
+
+    def _forward(self, stream: Peeking, forward: Forward, kind: str, buffer: memoryview) -> None:
+        """What is read from its start. Weights are hashed at the speed of hashing: their header is enough."""
+        looker = self._looker(kind, lambda path: 0 if path else self.wanted.keep)
+        if kind == "safetensors":
+            self._header(stream, looker)
+        else:
+            looker.forward(stream, kind, self.wanted.stated.size)
+        forward.drain(buffer)
+        self.contents = looker.seen
+
+    def _header(self, stream: Peeking, looker: Looker) -> None:
+        try:
+            end = header_end(stream.peek(PREFIX), self.wanted.stated.size, self.wanted.name)
+        except InputError as error:
+            looker.seen.notice(findings.MALFORMED, "", error.message.removeprefix(f"{self.wanted.name}: "))
+            return
+        looker.seen.kept[""] = stream.peek(end)
+
+    def _zip(self, media: Media, path: str, head: bytes) -> None:
+        """An archive's directory is at its end; `head` has been hashed already."""
+        is_wheel = self.wanted.role is Role.WHEEL
+        looker = self._looker("zip", kept_of_wheel if is_wheel else lambda path: 0)
+        self._progress.advance(-self.count)
+        self._hasher, self.count = hashlib.sha384(), 0
+        size, name = self.wanted.stated.size, self.wanted.name
+        with media.open_at(path) as read_at:
+            source = Seeking(read_at, size, self._see, name, head)
+            try:
+                archive = Archive(source, name)
+                if is_wheel:
+                    looker.seen.wheel = read_seen(archive, name)
+                source.begin()
+                looker.archive(archive)
+            except (InputError, IntegrityError) as error:
+                self._raise_if_stopped(error)
+                looker.seen.notice(findings.MALFORMED, "", error.message.removeprefix(f"{name}: "))
+            try:
+                source.finish()
+            except InputError as error:  # shorter than it should be: its digest says so
+                self._raise_if_stopped(error)
+            self._see(read_at(size, 1))
+        self.contents = looker.seen
+
+    def _looker(self, kind: str, keep: Callable[[str], int]) -> Looker:
+        looker = Looker(self.wanted.role, self.wanted.name, self.wanted.stated.size, keep)
+        looker.seen.type = kind
+        return looker
+
+    def _raise_if_stopped(self, error: InputError | IntegrityError) -> None:
+        if isinstance(error, _StopError):
+            raise error
+
+    def _see(self, data: bytes | memoryview) -> None:
+        self._hasher.update(data)
+        self.count += len(data)
+        self._progress.advance(len(data))
+        if self._stop.is_set():
+            raise _StopError("stopped")

@@ -1,0 +1,139 @@
+"""What a file is by its first bytes, never by its name.
+
+A small table of our own and no libmagic: that one needs a C library whose parsers meet hostile bytes, and
+knows a thousand formats where an audit has to tell a few dozen apart, above all what runs from what does
+not. Offsets and values are those of the formats' own specifications.
+"""
+
+import pickletools
+import re
+
+HEAD = 4096
+"""Bytes from the start of a file that decide."""
+
+EXECUTABLES = frozenset({"elf", "pe", "mach-o", "java-class", "wasm", "script", "python-bytecode"})
+"""What a machine or an interpreter runs as it is."""
+
+PICKLES = frozenset({"pickle", "numpy-object"})
+
+PRIVATE_KEY = "private-key"
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x7fELF", "elf"),
+    (0, b"PK\x03\x04", "zip"),
+    (0, b"PK\x05\x06", "zip"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd"),
+    (0, b"\xfd7zXZ\x00", "xz"),
+    (0, b"BZh", "bzip2"),
+    (257, b"ustar", "tar"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7z"),
+    (0, b"Rar!\x1a\x07", "rar"),
+    (0, b"!<arch>\n", "ar"),
+    (0, b"\xed\xab\xee\xdb", "rpm"),
+    (0, b"hsqs", "squashfs"),
+    (0, b"GGUF", "gguf"),
+    (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (4, b"TFL3", "tflite"),
+    (0, b"PAR1", "parquet"),
+    (0, b"SQLite format 3\x00", "sqlite"),
+    (0, b"\x00asm", "wasm"),
+    (0, b"\xfe\xed\xfa\xce", "mach-o"),
+    (0, b"\xfe\xed\xfa\xcf", "mach-o"),
+    (0, b"\xce\xfa\xed\xfe", "mach-o"),
+    (0, b"\xcf\xfa\xed\xfe", "mach-o"),
+    (0, b"dex\n", "java-class"),
+    (0, b"%PDF-", "pdf"),
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (0, b"GIF8", "gif"),
+    (0, b"OggS", "ogg"),
+    (0, b"RIFF", "riff"),
+    (0, b"wOF", "font"),
+    (0, b"\x00\x01\x00\x00\x00", "font"),
+    (0, b"OTTO", "font"),
+)
+
+_SCRIPT = re.compile(rb"#![ \t]*/")
+_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")
+_OLD_PICKLE = re.compile(rb"[(\]}]*(?:[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|[(\]}]*[dlt]p[0-9]+\n)")
+"""How one of protocol 0 or 1 begins that is worth loading: with a global, or a container put in the memo."""
+
+_TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x100)) - {0x7F})
+
+
+def sniff(head: bytes, size: int) -> str:
+    """The type of a file of `size` bytes by its first `HEAD`; `data` for what is none of those known."""
+    if not head:
+        return "empty"
+    for offset, magic, name in _MAGIC:
+        if head.startswith(magic, offset):
+            return name
+    return _executable(head) or _weights(head, size) or _text(head)
+
+
+def _executable(head: bytes) -> str:
+    """Formats whose first bytes are too short to be believed alone."""
+    if head.startswith(b"MZ") and len(head) >= 64:
+        at = int.from_bytes(head[60:64], "little")
+        if at > HEAD - 4 or head.startswith(b"PE\0\0", at):
+            return "pe"
+    if head.startswith(b"\xca\xfe\xba\xbe") and len(head) >= 8:
+        # Java counts class file versions from 45 (JVMS 4.1), a fat Mach-O's architectures are few.
+        return "java-class" if int.from_bytes(head[4:8], "big") >= 45 else "mach-o"
+    if _SCRIPT.match(head):
+        return "script"
+    # importlib: a magic number, "\r\n", then flags of which three are in use (PEP 552).
+    if (
+        head[2:4] == b"\r\n"
+        and len(head) >= 16
+        and head[4] <= 3
+        and not any(head[5:8])
+        and head[1] in (12, 13, 14)
+    ):
+        return "python-bytecode"
+    return ""
+
+
+def _weights(head: bytes, size: int) -> str:
+    if head.startswith(b"\x93NUMPY"):
+        return "numpy-object" if re.search(rb"'descr':[^,]*[|<>=]O", head[:1024]) else "numpy"
+    length = int.from_bytes(head[:8], "little")
+    if len(head) > 8 and head[8:9] == b"{" and 2 <= length <= size - 8:
+        return "safetensors"
+    return "pickle" if is_pickle(head, whole=size <= len(head)) else ""
+
+
+def is_pickle(head: bytes, *, whole: bool) -> bool:
+    """Whether bytes begin as a pickle of any protocol does, and go on as one for as far as they are here."""
+    named = head[:1] == b"\x80" and 2 <= (head[1] if len(head) > 1 else 0) <= 5
+    if not named and not _OLD_PICKLE.match(head):
+        return False
+    count = 0
+    try:
+        for opcode, _, _ in pickletools.genops(head):
+            count += 1
+            if opcode.name == "STOP":
+                return True
+    except (ValueError, IndexError, OverflowError, MemoryError):
+        # Cut off by the end of what was read, as long as much as this was in order.
+        return (named and (not whole or count > 1)) or (not whole and count >= 3)
+    return False
+
+
+def _text(head: bytes) -> str:
+    if _KEY.search(head):
+        return PRIVATE_KEY
+    if head.translate(None, _TEXT):
+        return "data"
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:
+            return "data"
+    start = head.lstrip()[:64].lower()
+    if start[:1] in (b"{", b"["):
+        return "json"
+    if start.startswith((b"<?xml", b"<!doctype html", b"<html", b"<svg")):
+        return "markup"
+    return "text"

@@ -1,0 +1,173 @@
+"""`airgap audit`: what is in a bundle or a site, file by file, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from airgap.audit.evidence import Audit, BundleFact, SubjectKind
+from airgap.audit.run import Judge, audit_bundle
+from airgap.audit.site import audit_site, is_site
+from airgap.audit.table import render_files
+from airgap.cli.options import FILE, json_option, root_options
+from airgap.cli.stated import read_envelope
+from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.decode import canonical_json
+from airgap.errors import IntegrityError, PolicyError, TrustError
+from airgap.isolated.identity import load_recipient
+from airgap.isolated.memory import Memory, load_memory
+from airgap.isolated.site import Site
+from airgap.media import Media, shown
+from airgap.model import Severity
+from airgap.pinned import trusted_root
+from airgap.progress import Progress
+from airgap.store import host_errors, write_durably
+from airgap.trust.instant import render_instant
+
+REPORT, FILES = "report.json", "files.csv"
+
+
+@click.command(
+    epilog="""\b
+Examples
+  airgap audit /media/disc1 --site /srv/airgap -o evidence
+  airgap audit /srv/airgap
+Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was signed,
+  7 the signatures do not hold, 8 found what --fail-on names, 9 it cannot be read, or DIR not written
+"""
+)
+@click.argument("subject", type=FILE, metavar="BUNDLE|SITE")
+@root_options
+@click.option("-o", "--out", type=FILE, metavar="DIR", help=f"Write {REPORT} and {FILES} there.")
+@click.option(
+    "--fail-on",
+    type=click.Choice([Severity.ERROR.value, Severity.WARNING.value]),
+    help="Exit with 8 on a finding this bad or worse.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that read; default one per CPU."
+)
+@json_option
+def audit(
+    subject: Path,
+    site: Path | None,
+    root: Path | None,
+    fingerprint: str | None,
+    *,
+    out: Path | None,
+    fail_on: str | None,
+    jobs: int | None,
+    as_json: bool,
+) -> int:
+    """Read every byte of SUBJECT once, look inside of everything, and say what it is and what is wrong.
+
+    Offline, and nothing is unpacked, imported or run. A SITE is judged by its own root.
+    """
+    found = _audit(subject, site, root, fingerprint, progress_for(json=as_json), jobs)
+    if out:
+        _write(found, out)
+    if as_json:
+        emit(found.as_json())
+    else:
+        print_findings(found.findings)
+        for line in _page(found):
+            click.echo(printable(line))
+        if out:
+            click.echo(f"wrote {printable(shown(str(out / REPORT)))} and {FILES}")
+    return _exit_code(found, fail_on)
+
+
+def _audit(
+    subject: Path,
+    site: Path | None,
+    root: Path | None,
+    fingerprint: str | None,
+    progress: Progress,
+    jobs: int | None,
+) -> Audit:
+    installed = Site(subject)
+    if is_site(installed):
+        site = site or subject
+    trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
+    memory = load_memory(Site(site)) if site else Memory()
+    memory = memory.following(trusted) if trusted else memory
+    recipient = load_recipient(Site(site)) if site else None
+    now = memory.clock(datetime.now(UTC).replace(microsecond=0))
+    where = shown(str(subject))
+    if is_site(installed):
+        # What is installed was judged by the floors of its day; it may be older than what came since.
+        judging = Judge(now, trusted, None, recipient)
+        name = recipient.name if recipient else ""
+        return audit_site(installed, where, name, judging, progress=progress, jobs=jobs)
+    judging = Judge(now, trusted, memory.accepted, recipient)
+    with Media(subject) as media:
+        envelope = read_envelope(media, also=", or a site's directory")
+        return audit_bundle(media, where, judging, envelope, progress=progress, jobs=jobs)
+
+
+def _write(found: Audit, out: Path) -> None:
+    with host_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_durably(out / REPORT, canonical_json(found.as_json()) + b"\n")
+        write_durably(out / FILES, b"".join(render_files(found.files)))
+
+
+def _exit_code(found: Audit, fail_on: str | None) -> int:
+    if any(bundle.signing.problem for bundle in found.subject.bundles):
+        return TrustError.exit_code
+    if any(one.code.startswith(("integrity-", "layout-")) for one in found.findings):
+        return IntegrityError.exit_code
+    order = list(Severity)
+    if fail_on and any(order.index(one.severity) <= order.index(Severity(fail_on)) for one in found.findings):
+        return PolicyError.exit_code
+    return 0
+
+
+def _page(found: Audit) -> Iterator[str]:
+    """One page that can be read aloud: what it is, who vouches for it, what is in it, what is wrong."""
+    subject = found.subject
+    if subject.kind is SubjectKind.SITE:
+        name = f" {subject.site}" if subject.site else ""
+        yield f"site{name} at {subject.where}, generation {subject.generation}"
+    for bundle in subject.bundles:
+        yield from _bundle(bundle)
+    for artifact in found.artifacts:
+        source = f", {artifact.source}" if artifact.source else ""
+        size = f"{artifact.files} files, {human_bytes(artifact.bytes)}"
+        yield f"  {artifact.kind} {artifact.name}: {size}{source}"
+    totals = found.totals
+    yield (
+        f"  {totals.files} files inside, {totals.packages} packages;"
+        f" read {human_bytes(totals.read)} of {human_bytes(totals.bytes)}"
+    )
+    licences = Counter(package.licence or "nothing said" for package in found.packages)
+    if licences:
+        most = ", ".join(f"{name} {count}" for name, count in licences.most_common(6))
+        yield f"  licences: {most}{' and others' if len(licences) > 6 else ''}"
+    counts = [f"{count} {severity.value}" for severity, count in found.by_severity().items() if count]
+    yield f"findings: {', '.join(counts) or 'none'}"
+    if found.findings:
+        codes = Counter(finding.code for finding in found.findings)
+        yield "  " + ", ".join(f"{code} {count}" for code, count in codes.most_common())
+
+
+def _bundle(bundle: BundleFact) -> Iterator[str]:
+    audience = f", for {', '.join(bundle.audience)} only" if bundle.audience else ""
+    yield (
+        f"{bundle.name} {bundle.version}, channel {bundle.channel}, sequence {bundle.sequence}{audience};"
+        f" made {render_instant(bundle.made)}"
+    )
+    signing = bundle.signing
+    if not signing.judged:
+        count = len(signing.keyids)
+        yield f"  {count} signatures, judged by nobody: give --site, or --root and --fingerprint"
+    elif signing.problem:
+        yield f"  NOT to be believed: {signing.problem}"
+    else:
+        missing = f"; not signed by {', '.join(signing.missing)}, not needed" if signing.missing else ""
+        until = f"; holds until {render_instant(signing.holds_until)}" if signing.holds_until else ""
+        yield f"  signed by {', '.join(signing.signers)}{missing}{until}"
+    target = bundle.target
+    yield f"  for Python {target.python}, {target.platform}, glibc {target.glibc}"
