@@ -163,11 +163,19 @@ def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile
             system.architecture,
             distribution,
             version,
+            licence=system.license[:_LICENCE],
+            source_name=_source_name(system.source),
         )
 
 
 _LICENCE = 200
 """Characters of what a package says of its licence."""
+
+
+def _source_name(source: str) -> str:
+    """dpkg and apk name the source package; rpm the file `name-version-release.src.rpm`."""
+    match = re.fullmatch(r"(.+)-[^-]+-[^-]+\.(?:no)?src\.rpm", source)
+    return match[1] if match else source
 
 
 def _said_by(manager: str, name: str, files: Mapping[str, ImageFile]) -> ImageFile | None:

@@ -15,6 +15,9 @@ from airgap.audit.evidence import Secret
 
 _LEFT_OUT = frozenset({"Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)"})
 
+_BY_NAME = "Secret Keyword"
+"""The rule that goes by the name of a variable alone."""
+
 MAX_TEXT = 256 * 1024
 """Bytes of a text that is searched."""
 
@@ -29,16 +32,19 @@ def available() -> bool:
 
 
 def search(path: str, text: str) -> Iterator[Secret]:
-    """Every secret of a text, each once; none where detect-secrets is not installed: ask `available`."""
-    seen: set[tuple[str, str]] = set()
+    """Every line of a text with a secret; none where detect-secrets is not installed: ask `available`."""
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > MAX_LINE or not _WORTH.search(line):
             continue
-        for detector in _detectors():
-            for value in sorted(detector.analyze_string(line)):
-                if value and (detector.secret_type, value) not in seen:
-                    seen.add((detector.secret_type, value))
-                    yield Secret(path, number, detector.secret_type, masked(value))
+        found = {
+            detector.secret_type: max(values, key=len)
+            for detector in _detectors()
+            if (values := {value for value in detector.analyze_string(line) if value})
+        }
+        if len(found) > 1:
+            found.pop(_BY_NAME, None)  # a rule that knows whose secret it is says more
+        if found:
+            yield Secret(path, number, ", ".join(found), masked(max(found.values(), key=len)))
 
 
 def assignment(name: str, value: str) -> str:

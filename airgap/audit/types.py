@@ -56,8 +56,15 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 
 _SCRIPT = re.compile(rb"#![ \t]*/")
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")
-_OLD_PICKLE = re.compile(rb"[(\]}]*(?:[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|[(\]}]*[dlt]p[0-9]+\n)")
-"""How one of protocol 0 or 1 begins that is worth loading: with a global, or a container put in the memo."""
+_BEGINS_OLD = b"(]}ci"
+"""How a pickle of protocol 0 or 1 begins that holds more than one value, or calls something."""
+
+_NAMED = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")
+"""What GLOBAL and INST import: module and name."""
+
+_IMPORTS = ("GLOBAL", "INST")
+_CALLS = ("MARK", "EMPTY_TUPLE")
+"""What follows an import sooner or later: its arguments."""
 
 _TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x100)) - {0x7F})
 
@@ -106,19 +113,26 @@ def _weights(head: bytes, size: int) -> str:
 
 def is_pickle(head: bytes, *, whole: bool) -> bool:
     """Whether bytes begin as a pickle of any protocol does, and go on as one for as far as they are here."""
-    named = head[:1] == b"\x80" and 2 <= (head[1] if len(head) > 1 else 0) <= 5
-    if not named and not _OLD_PICKLE.match(head):
+    named = head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5
+    if not named and head[:1] not in [bytes([one]) for one in _BEGINS_OLD]:
         return False
-    count = 0
+    count = called = 0
+    imported = False
     try:
-        for opcode, _, _ in pickletools.genops(head):
+        for opcode, argument, _ in pickletools.genops(head):
             count += 1
+            called += imported and opcode.name in _CALLS
+            if opcode.name in _IMPORTS:
+                imported = True
+                if not named and not _NAMED.fullmatch(str(argument)):
+                    return False  # some other text
             if opcode.name == "STOP":
-                return True
+                return True if named else imported or count > 2
     except (ValueError, IndexError, OverflowError, MemoryError):
-        # Cut off by the end of what was read, as long as much as this was in order.
-        return (named and (not whole or count > 1)) or (not whole and count >= 3)
-    return False
+        pass
+    if whole:
+        return named and count > 1  # damaged, and still loaded up to there
+    return named or called > 0 or (count >= 8 and bool(head.translate(None, _TEXT)))
 
 
 def _text(head: bytes) -> str:

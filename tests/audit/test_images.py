@@ -1,0 +1,160 @@
+"""An image as an auditor has it: what is left after every layer, and what nobody could read."""
+
+import io
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from airgap.audit.assemble import Gathered, role_of
+from airgap.audit.layers import Replay
+from airgap.audit.look import Contents, Looker
+from airgap.audit.streams import Peeking
+from airgap.audit.types import HEAD, sniff
+from airgap.layout import pack
+from airgap.model import ContainerArtifact, Sha256
+from airgap.readers.image import is_evidence, read_image
+from airgap.readers.union import Layer, Union, Wish
+from tests.audit import faults
+from tests.audit.faults import SYSTEM, Entry, image
+from tests.bundles import Content
+
+
+def see(content: Content, *, without: Sequence[Sha256] = ()) -> Gathered:
+    """What an audit gathers of an image, as if its blobs had been read from a bundle."""
+    artifact = content.artifact
+    assert isinstance(artifact, ContainerArtifact)
+    contents: dict[Sha256, Contents] = {}
+    for file in artifact.files[1:]:
+        data = content.blobs[file.sha256]
+        looker = Looker(role_of(artifact, file), file.path, file.size, lambda path: 0 if path else 1 << 20)
+        looker.forward(
+            Peeking(io.BytesIO(data), lambda piece: None), sniff(data[:HEAD], len(data)), len(data)
+        )
+        if file.sha256 not in without:
+            contents[file.sha256] = looker.seen
+    gathered = Gathered()
+    gathered.add("b", pack(artifact), contents, {artifact.root: content.blobs[artifact.root]})
+    return gathered
+
+
+def codes(gathered: Gathered) -> list[tuple[str, str]]:
+    return sorted((one.code, one.subject) for one in gathered.findings)
+
+
+SU = Entry("usr/bin/su", b"su", 0o4755)
+
+
+def test_setuid_is_what_is_left_of_it() -> None:
+    plain = Entry("usr/bin/su", b"su", 0o755)
+    gone = Entry("usr/bin/.wh.su")
+    assert codes(see(image("e", [SU]))) == [("audit-setuid", "e: usr/bin/su")]
+    assert codes(see(image("e", [SU], [plain]))) == []
+    assert codes(see(image("e", [SU], [gone]))) == []
+    assert codes(see(image("e", [plain], [SU]))) == [("audit-setuid", "e: usr/bin/su")]
+
+
+def test_setuid_is_found_through_links_of_directories() -> None:
+    merged = Entry("bin", target="usr/bin")
+    [one] = (
+        see(image("e", [merged, Entry("usr/bin/x", b"")], [Entry("bin/su", b"su", 0o2755)]))
+        .images[0]
+        .privileged
+    )
+    assert (one.path, one.mode) == ("usr/bin/su", 0o2755)
+
+
+def test_a_file_that_a_later_layer_hides_is_still_listed() -> None:
+    gathered = see(image("e", [Entry("key.txt", b"text\n")], [Entry(".wh.key.txt")]))
+    assert [file.path.partition("!")[2] for file in gathered.files if "!" in file.path] == [
+        "key.txt",
+        ".wh.key.txt",
+    ]
+
+
+def test_packages_of_every_manager_with_their_distribution() -> None:
+    apk = b"C:Q1\nP:musl\nV:1.2.4-r2\nA:x86_64\nL:MIT\no:musl\n\n"
+    release = Entry("etc/os-release", b"ID=alpine\nVERSION_ID=3.20.1\n")
+    [musl] = see(image("e", [release, Entry("lib/apk/db/installed", apk)])).packages
+    assert (musl.ecosystem, musl.name, musl.version, musl.distribution, musl.distribution_version) == (
+        "apk",
+        "musl",
+        "1.2.4-r2",
+        "alpine",
+        "3.20.1",
+    )
+    assert musl.purl == "pkg:apk/alpine/musl@1.2.4-r2?arch=x86_64&distro=alpine-3.20.1"
+    assert musl.path == "lib/apk/db/installed"
+    six, ssl = sorted(see(image("e")).packages, key=lambda package: package.ecosystem, reverse=True)
+    assert (six.licence, six.path) == ("MIT", "usr/lib/python3/dist-packages/six-1.16.0.dist-info/METADATA")
+    assert (ssl.name, ssl.source_name, ssl.architecture) == ("libssl3", "openssl", "amd64")
+    assert len(ssl.digest) == 64
+
+
+def test_lines_that_run_at_every_start() -> None:
+    lines = b"import sys; sys.path.append('/x')\n/a/path\n"
+    startup = Entry("usr/lib/python3/dist-packages/x.pth", lines)
+    elsewhere = Entry("srv/x.pth", lines)
+    assert codes(see(image("e", [startup, elsewhere]))) == [
+        ("audit-startup-code", "e: usr/lib/python3/dist-packages/x.pth")
+    ]
+
+
+def test_secrets_of_the_environment_and_the_history_name_the_variable_and_not_the_value() -> None:
+    gathered = see(
+        image("e", env=("AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLF", "DB_PASSWORD=correct-horse", "HOME=/"))
+    )
+    assert codes(gathered) == [
+        ("audit-secret", "e: config: Env AWS_ACCESS_KEY_ID"),
+        ("audit-secret", "e: config: Env DB_PASSWORD"),
+    ]
+    assert gathered.images[0].environment == ("AWS_ACCESS_KEY_ID", "DB_PASSWORD", "HOME")
+    assert "correct-horse" not in repr(gathered)
+
+
+def test_digests_in_the_environment_are_no_secrets() -> None:
+    usual = ("GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D", f"PYTHON_SHA256={'24887b92' * 8}")
+    assert codes(see(image("e", env=usual))) == []
+
+
+def test_a_layer_that_could_not_be_read_makes_nothing_of_the_image_certain() -> None:
+    content = image("e", SYSTEM, [SU])
+    gathered = see(content, without=[content.artifact.files[3].sha256])
+    [(code, subject)] = codes(gathered)
+    assert (code, subject) == ("audit-not-looked", "e")
+    assert content.artifact.files[3].sha256 in gathered.findings[0].message
+
+
+@pytest.mark.parametrize(
+    "config", [b"{}", b"[]", b'{"architecture": 1, "os": "linux"}', b'{"config": {"Env": "A=b"}}']
+)
+def test_a_config_that_is_none_is_a_finding(config: bytes) -> None:
+    content = image("e")
+    artifact = content.artifact
+    assert isinstance(artifact, ContainerArtifact)
+    contents = Contents(role_of(artifact, artifact.files[1]), kept={"": config})
+    gathered = Gathered()
+    gathered.add("b", pack(artifact), {artifact.files[1].sha256: contents}, dict(content.blobs))
+    assert ("audit-malformed", "e: config") in codes(gathered)
+    assert json.loads(config) is not None
+
+
+def test_a_kept_layer_stands_for_the_layer_itself() -> None:
+    """Putting together what was kept gives the packages that reading the layers gives."""
+    layers = [SYSTEM, [Entry("var/lib/dpkg/status", faults.DPKG.replace(b"libssl3", b"zlib1g"))]]
+    blobs = [faults.layer(*entries) for entries in layers]
+    opened = [Layer(str(n), lambda data=data: io.BytesIO(data)) for n, data in enumerate(blobs)]  # type: ignore[misc]
+    direct = read_image("d", opened)
+    union = Union(Wish(is_evidence, 1 << 20, 1 << 20))
+    for number, data in enumerate(blobs):
+        content = image("e", layers[number]).artifact
+        looker = Looker(role_of(content, content.files[2]), "layer", len(data), lambda path: 0)
+        looker.forward(Peeking(io.BytesIO(data), lambda piece: None), "gzip", len(data))
+        assert looker.seen.layer
+        union.apply_kept(Replay(looker.seen.layer), str(number))
+    assert {path: file.data for path, file in union.files().items()} == {
+        "etc/os-release": faults.OS_RELEASE,
+        "usr/lib/python3/dist-packages/six-1.16.0.dist-info/METADATA": SYSTEM[3].data,
+        "var/lib/dpkg/status": layers[1][0].data,
+    }
+    assert [package.name for package in direct.packages] == ["zlib1g"]

@@ -1,0 +1,111 @@
+"""A model's card and terms, and what is made of headers that were read already."""
+
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from airgap.audit import models
+from airgap.audit.models import ModelSeen, judge_terms
+from airgap.model import ModelArtifact
+from tests import bundles
+from tests.audit.faults import CARD, model_files, safetensors
+
+
+def see(files: Mapping[str, bytes]) -> ModelSeen:
+    artifact = bundles.model("tiny", files, repo="org/tiny").artifact
+    assert isinstance(artifact, ModelArtifact)
+    return models.see_model(
+        artifact, {path: data for path, data in files.items() if not path.endswith(".bin")}, frozenset()
+    )
+
+
+def codes(seen: ModelSeen) -> list[str]:
+    return [one.code for one in seen.findings]
+
+
+def card(front: str) -> dict[str, bytes]:
+    return model_files(**{"README.md": f"---\n{front}\n---\n# Text\n".encode()})
+
+
+def test_a_card_and_its_weights() -> None:
+    seen = see(model_files())
+    assert seen.findings == ()
+    fact = seen.fact
+    assert (fact.licence, fact.base_models, fact.languages) == ("apache-2.0", ("org/base",), ("en", "de"))
+    assert (fact.tensors, fact.parameters, fact.bytes_by_dtype, fact.format) == (2, 16, {"BF16": 32}, "BF16")
+
+
+def test_quantised_weights_are_counted() -> None:
+    fact = see(model_files(**{"model.safetensors": safetensors(3, "F16")})).fact
+    assert (fact.bytes_by_dtype, fact.quantized_share) == ({"F16": 48}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("licence", "name", "code"),
+    [
+        ("apache-2.0", "", ""),
+        ("MIT OR Apache-2.0", "", ""),
+        ("other", "MIT", ""),
+        ("", "", "audit-licence-none"),
+        ("unknown", "", "audit-licence-none"),
+        ("other", "", "audit-licence-unknown"),
+        ("gemma", "", "audit-licence-unknown"),
+        ("llama3.1", "", "audit-licence-unknown"),
+        ("other", "my-terms", "audit-licence-unknown"),
+        ("MIT License\n\nCopyright", "", "audit-licence-unknown"),
+        ("cc-by-nc-4.0", "", "audit-noncommercial"),
+        ("CC-BY-NC-SA-4.0", "", "audit-noncommercial"),
+        ("other", "acme-non-commercial-license", "audit-noncommercial"),
+        ("other", "acme-research-license", "audit-noncommercial"),
+        ("NCSA", "", ""),
+    ],
+)
+def test_terms(licence: str, name: str, code: str) -> None:
+    assert [one.code for one in judge_terms("m", licence, name)] == ([code] if code else [])
+
+
+def test_gated_models_and_remote_code() -> None:
+    assert codes(see(card("license: mit\nextra_gated_prompt: agree"))) == ["audit-gated"]
+    remote = b'{"model_type": "x", "auto_map": {"AutoModel": "modeling.Net"}}'
+    seen = see(model_files(**{"config.json": remote, "modeling.py": b"class Net: ...\n"}))
+    assert codes(seen) == ["audit-remote-code"]
+    assert seen.fact.remote_code == ("modeling.py", "auto_map.AutoModel: modeling.Net")
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "a: [",
+        "a: &x [*x]\nb: *y",
+        "? [a]\n: b",
+        "a: 9999-99-99",
+        "!!python/object/apply:os.system ['x']",
+        "{" * 3000,
+    ],
+)
+def test_a_card_that_is_no_yaml_is_a_finding(front: str) -> None:
+    assert "audit-malformed" in codes(see(card(front)))
+
+
+def test_a_card_that_repeats_itself_costs_nothing() -> None:
+    """References to references: nine levels of nine are 387 million texts to who writes them out."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+    assert see(card("license: mit\n" + "\n".join(lines))).findings == ()
+
+
+def test_no_card_is_a_matter_of_licences_alone() -> None:
+    for text in (b"# No front matter\n", b"", b"---\nnever closed\n"):
+        assert codes(see(model_files(**{"README.md": text}))) == ["audit-licence-none"]
+
+
+def test_without_yaml_a_card_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert codes(see(model_files())) == ["audit-not-looked", "audit-licence-none"]
+
+
+def test_a_damaged_header_is_a_finding_once() -> None:
+    broken = safetensors()[:-1]
+    assert codes(see(model_files(**{"model.safetensors": broken}))) == ["audit-malformed"]
+    assert CARD
