@@ -209,15 +209,27 @@ def test_a_command_that_fails_is_recorded_and_makes_nothing_ready(
     assert reasons(document) == [f"the command failed, with exit status {status}"]
 
 
-def test_a_command_that_hangs_is_killed_with_its_children(stage: Stage) -> None:
+def test_a_command_that_hangs_is_killed_with_its_children(stage: Stage, capsys: Read) -> None:
     began = time.monotonic()
-    assert stage.smoke("sh", "-c", "sleep 300 & sleep 300", options=("--timeout", "0.5")) == 5
-    assert stage.smoke("sh", "-c", "sleep 300 & exit 0", options=("--expires", "1d")) == 3, (
-        "the file is there"
-    )
+    assert stage.smoke("sh", "-c", "sleep 300 & echo $!; sleep 300", options=("--timeout", "0.5")) == 5
+    assert smoke.survey(stage.record.read_bytes())[0].status == 137
+    assert stage.smoke("true") == 3, "no record is overwritten"
     stage.record.unlink()
-    assert stage.smoke("sh", "-c", "sleep 300 & exit 0") == 0
+    assert stage.smoke("sh", "-c", "sleep 300 & echo $!") == 0
+    stage.record.unlink()
+    assert stage.smoke("sh", "-c", "(while :; do echo; sleep 0.01; done) & echo $!") == 0
     assert time.monotonic() - began < 60
+    children = [line for line in capsys.readouterr().err.splitlines() if line.isdigit()]
+    assert len(children) == 3
+    assert [child for child in children if _runs(child)] == []
+
+
+def _runs(pid: str) -> bool:
+    """A zombie that nobody reaps does not."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_bytes_that_are_not_the_installed_ones_are_never_run(stage: Stage, capsys: Read) -> None:
@@ -235,6 +247,20 @@ def test_bytes_that_change_while_it_runs_are_not_recorded(stage: Stage, capsys: 
     assert stage.smoke("sh", "-c", f"chmod u+w {model}; echo >> {model}") == 6
     assert "changed while the command ran" in capsys.readouterr().err
     assert not stage.record.exists()
+
+
+def test_another_generation_that_becomes_current_while_it_runs_is_not_recorded(
+    stage: Stage, capsys: Read
+) -> None:
+    at = stage.site / "generations"
+    assert stage.smoke("sh", "-c", f"cp -al {at}/1 {at}/2; ln -sfn generations/2 {stage.site}/current") == 6
+    assert "current: changed while the command ran" in capsys.readouterr().err
+    assert not stage.record.exists()
+
+
+def test_words_that_are_not_utf8_are_recorded_as_their_bytes(stage: Stage) -> None:
+    assert stage.smoke("true", os.fsdecode(b"a\xff")) == 0
+    assert smoke.survey(stage.record.read_bytes())[0].command == ("true", "a\\xff")
 
 
 def test_another_gpu_and_too_many_of_them_are_not_this_target(stage: Stage, capsys: Read) -> None:
@@ -347,6 +373,9 @@ def test_a_bundle_keeps_its_signatures_and_a_site_its_records(stage: Stage, caps
     assert run(["install", str(stage.bundle), *stage.trust]) == 0
     assert (stage.site / "records" / record.name).read_bytes() == record.read_bytes()
     assert stat.S_IMODE((stage.site / "records" / record.name).stat().st_mode) == 0o644
+    half = stage.site / "records" / f".{record.name}.4242"
+    half.write_bytes(b"killed while it was written")
+    assert run(["install", str(stage.bundle), *stage.trust]) == 0
     assert problems(stage.site) == []
 
 

@@ -24,7 +24,7 @@ _CHUNK = 64 * 1024
 _POLL = 0.1
 """Seconds between two looks at whether the command has ended; a child of it may keep the pipe open."""
 
-_DRAIN = 2.0
+_DRAIN = 0.5
 """Seconds in which what was printed is still read once the command has ended."""
 
 

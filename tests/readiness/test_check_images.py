@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 
 from airgap.cli import run
+from airgap.cli.workspace import open_context
+from airgap.connected.evidence import gather_lock
+from airgap.connected.opener import Opener
+from airgap.lock import parse_lock
+from airgap.progress import Silent
+from airgap.readiness.ran import stack_digests
 from tests.images import LAYER_TYPES, OCI, Layout, image_config, sha256
 from tests.readers.objects import dynamic, elf, gpu_code
 
@@ -210,3 +216,17 @@ def test_a_guarded_import_only_warns(judged: Any) -> None:
     code, rules = judged(VLLM | NEW | {"backend/serve.py": text.replace("X", "TokensPrompt")})
     assert code == 0
     assert [(j["verdict"], j["warning"]) for j in rules["imports"]] == [("no_blocker", True)]
+
+
+def test_an_image_ran_when_every_layer_of_it_did_and_not_only_those_with_packages(
+    tmp_path: Path, judged: Any
+) -> None:
+    judged(VLLM | NEW, {"etc/motd": "no package at all"})
+    lock = parse_lock((tmp_path / "m.lock.json").read_bytes(), "lock")
+    context = open_context(lock.target, tmp_path, Silent(), ())
+    with Opener(context) as opener:
+        [served] = gather_lock(lock, lock.target, opener).composition.stacks
+    image = lock.find("server")
+    assert image
+    assert stack_digests(served) == {file.sha256 for file in image.files}
+    assert len(image.files) == 4

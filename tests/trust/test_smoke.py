@@ -11,6 +11,7 @@ from airgap.errors import InputError, TrustError
 from airgap.model import Card, Kind, Platform, Sha256, Sha384
 from airgap.trust import envelope, smoke, statement
 from airgap.trust.instant import EPOCH, parse_instant
+from airgap.trust.root import Role
 
 from .people import person, root_of, sealed
 from .statements import NOW, hex_digits, instants, names
@@ -82,6 +83,13 @@ def test_one_holder_is_enough_and_every_other_signature_is_not_counted() -> None
         judge(example(), "mallory")
     with pytest.raises(TrustError, match="0 of 1"):
         judge(example())
+
+
+def test_who_signs_roots_alone_attests_nothing() -> None:
+    root = root_of("alice", "bob", release=Role(1, ("alice",)))
+    data = sealed(smoke.render(example()), smoke.PAYLOAD_TYPE, "bob")
+    with pytest.raises(TrustError, match="nobody; missing: alice"):
+        smoke.judge(data, root, NOW)
 
 
 def test_one_of_two_signatures_is_none() -> None:
