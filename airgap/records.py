@@ -19,6 +19,9 @@ from airgap.trust.smoke import MAX_RECORD, Attested, SmokeRun, judge, survey
 MAX_RECORDS = 32
 """Of one bundle."""
 
+MAX_KEPT = 10_000
+"""Of one site, which keeps those of every bundle it had."""
+
 NOT_JUDGED = "not judged: give --site DIR, or --root FILE and --fingerprint"
 
 
@@ -48,13 +51,15 @@ def read_record(source: str, data: bytes, root: Root | None, now: datetime) -> R
     return Record(source, data, attested.run, attested)
 
 
-def carried_records(media: Media, root: Root | None, now: datetime) -> tuple[Record, ...]:
-    """What a bundle brings in `records/`, by name. Names that are no record's are for `verify` to refuse.
+def carried_records(
+    media: Media, root: Root | None, now: datetime, *, at_most: int = MAX_RECORDS
+) -> tuple[Record, ...]:
+    """What a bundle brings in `records/`, or a site keeps there, by name.
 
-    Raises IntegrityError for a link in place of one and for more than `MAX_RECORDS`, HostError when the media
-    cannot be read.
+    Names that are no record's are for `verify` to refuse. Raises IntegrityError for a link in place of one
+    and for more than `at_most`, HostError when the media cannot be read.
     """
-    names = media.names(RECORDS_DIRECTORY, at_most=MAX_RECORDS)
+    names = media.names(RECORDS_DIRECTORY, at_most=at_most)
     found = []
     for name in sorted(name for name in names if RECORD_NAME.fullmatch(name)):
         path = f"{RECORDS_DIRECTORY}/{name}"

@@ -44,6 +44,11 @@ def test_a_false_claim_names_the_tensor(tmp_path: Path) -> None:
     assert lines[2].startswith("the claim nvfp4 is refuted: tensor 'model.layers.0.")
 
 
+def test_what_contradicts_itself_is_not_called_nvfp4(tmp_path: Path) -> None:
+    files = load("modelopt") | {"config.json": load("compressed-tensors")["config.json"]}
+    assert shown(tmp_path, bundled(tmp_path, files))[0].startswith("like NVFP4 (modelopt W4A4): ")
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_damage_and_absence_are_said(tmp_path: Path, name: str) -> None:
     artifact = bundled(tmp_path, load("modelopt"))

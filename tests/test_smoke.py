@@ -373,6 +373,9 @@ def test_a_bundle_keeps_its_signatures_and_a_site_its_records(stage: Stage, caps
     assert run(["install", str(stage.bundle), *stage.trust]) == 0
     assert (stage.site / "records" / record.name).read_bytes() == record.read_bytes()
     assert stat.S_IMODE((stage.site / "records" / record.name).stat().st_mode) == 0o644
+    capsys.readouterr()
+    assert run(["status", *stage.trust]) == 0
+    assert "alice saw serving, tiny-model on NVIDIA L4" in capsys.readouterr().out
     half = stage.site / "records" / f".{record.name}.4242"
     half.write_bytes(b"killed while it was written")
     assert run(["install", str(stage.bundle), *stage.trust]) == 0

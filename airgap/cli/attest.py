@@ -67,7 +67,7 @@ def attest(
     if keys:
         if not as_json:
             for record in found:
-                click.echo(record_line(record))
+                click.echo(record_line(replace(record, problem="")))
         if not (yes or as_json) and sys.stdin.isatty():
             click.confirm("Sign this?", abort=True, err=True)
         source = passphrases(passphrase_fd)

@@ -6,22 +6,24 @@ from airgap.cli.terminal import printable
 from airgap.layout import digest_of
 from airgap.records import Record
 from airgap.trust.instant import render_instant
+from airgap.trust.smoke import SmokeRun
 
 
 def record_line(record: Record) -> str:
-    """Who saw what run where, or why the record does not count. One line, fit for a terminal."""
+    """Who saw what run where, or why nobody is believed to have. One line, fit for a terminal."""
     if record.run is None:
         return printable(f"record {record.source}: {record.problem}")
-    run = record.run
-    who = f"{', '.join(record.attested.signers)} saw" if record.attested else f"{record.problem};"
+    who = f"{', '.join(record.attested.signers)} saw" if record.attested else "a run of"
+    why = f"; {record.problem}" if record.problem else ""
+    return printable(f"record {digest_of(record.data)[:12]}: {who} {_run_line(record.run)}{why}")
+
+
+def _run_line(run: SmokeRun) -> str:
     names = ", ".join(artifact.name for artifact in run.artifacts)
     where = f"on {run.gpu}" if run.host.cards else "without a GPU"
-    command = shlex.join(run.command)
+    command = shlex.join(run.command).replace("\n", "\\n")
     command = command if len(command) <= 80 else f"{command[:79]}…"
-    return printable(
-        f"record {digest_of(record.data)[:12]}: {who} {names} {where}, {render_instant(run.started_at)}:"
-        f" exit {run.status} of {command}"
-    ).replace("\n", "\\n")
+    return f"{names} {where}, {render_instant(run.started_at)}: exit {run.status} of {command}"
 
 
 def record_document(record: Record) -> dict[str, object]:

@@ -1,9 +1,11 @@
 """`airgap status`: what a site holds, and whether it still is what was installed."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from airgap.cli.records import record_document, record_line
 from airgap.cli.site import describe, site_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.errors import HostError, IntegrityError
@@ -11,9 +13,10 @@ from airgap.isolated.drift import verify_site
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
 from airgap.isolated.status import Generation, Status, read_status
-from airgap.media import shown
+from airgap.media import Media, shown
 from airgap.model import Finding
 from airgap.pinned import trusted_root
+from airgap.records import MAX_KEPT, carried_records
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 
@@ -40,6 +43,8 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
     memory = load_memory(target).following(root)
     findings = _verify(target, jobs, as_json=as_json) if verify else ()
     found = None if findings and any(f.code == "integrity-link" for f in findings) else read_status(target)
+    with Media(target.root) as media:
+        records = carried_records(media, root, memory.clock(datetime.now(UTC)), at_most=MAX_KEPT)
     if as_json:
         document = {} if found is None else _document(found)
         emit(
@@ -47,6 +52,7 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
                 "site": shown(str(target.root)),
                 **document,
                 "root": {"version": root.version, "expires": render_instant(root.expires)},
+                "records": [record_document(record) for record in records],
                 "accepted": {name: one.floor.sequence for name, one in memory.accepted.items()},
                 **({"findings": [finding.as_json() for finding in findings]} if verify else {}),
             }
@@ -55,6 +61,8 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
         print_findings(findings)
         if found is not None:
             _show(found, target)
+        for record in records:
+            click.echo(record_line(record))
         _show_trust(root, memory)
         if verify:
             click.echo(f"{len(findings)} findings" if findings else "every byte is as it was installed")

@@ -84,7 +84,7 @@ def _lines(checkpoint: Checkpoint, found: Quantization) -> list[str]:
     how = " ".join(filter(None, (found.form.value, found.variant)))
     share = f", {found.share:.0%} of it quantised" if found.quantized_parameters else ""
     lines = [
-        f"{where}{found.format}{f' ({how})' if how else ''}: {_count(found.parameters)} parameters{share}",
+        f"{where}{found.called}{f' ({how})' if how else ''}: {_count(found.parameters)} parameters{share}",
         ", ".join(f"{dtype} {human_bytes(size)}" for dtype, size in found.bytes_by_dtype.items()),
     ]
     return [*lines, *(f"fault: {fault}" for fault in found.faults), *(f"note: {n}" for n in found.notes)]
@@ -94,7 +94,7 @@ def _document(checkpoint: Checkpoint) -> Mapping[str, object]:
     found = assess(checkpoint)
     return {
         "directory": checkpoint.directory,
-        "format": found.format or None,
+        "format": found.called or None,
         "form": found.form.value or None,
         "variant": found.variant or None,
         "parameters": found.parameters,

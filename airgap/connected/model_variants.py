@@ -66,7 +66,7 @@ def _candidate(request: ModelRequest, artifact: ModelArtifact, context: Context)
     except SourceError:
         return Candidate(format_of(request.quantization, ()), None)
     read = [checkpoint for checkpoint in checkpoints if checkpoint.headers]
-    found = [assess(checkpoint).format for checkpoint in read]
+    found = [assess(checkpoint).called for checkpoint in read]
     known = read and not unweighed(checkpoints)
     size = sum(tensor_bytes(checkpoint) for checkpoint in checkpoints) if known else None
     return Candidate(format_of(request.quantization, found), size)

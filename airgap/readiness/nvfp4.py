@@ -64,6 +64,11 @@ class Quantization:
     """A tensor that is not NVFP4: one that is quantised otherwise, else the largest of floats."""
 
     @property
+    def called(self) -> str:
+        """`format`, but nothing is called NVFP4 that has a fault: truncated, undeclared, mislabelled."""
+        return f"like {self.format}" if self.faults and self.format == Format.NVFP4 else self.format
+
+    @property
     def share(self) -> float:
         """Quantised weights of all weights, 0 to 1."""
         return self.quantized_parameters / self.parameters if self.parameters else 0.0

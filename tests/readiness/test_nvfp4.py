@@ -220,6 +220,33 @@ def test_a_missing_global_scale_of_compressed_tensors_is_refuted() -> None:
     )
 
 
+def negatives() -> dict[str, Files]:
+    """Each that must not pass, made of what the real writers wrote."""
+    modelopt, packed = load("modelopt"), load("compressed-tensors")
+    undeclared = with_config(modelopt, lambda config: config.pop("quantization_config"))
+    undeclared.pop("hf_quant_config.json")
+    mxfp4 = load("compressed-tensors-mxfp4")["model.safetensors"]
+    missing = change_scale(f"{DOWN}.weight_scale_2", None), change_scale(f"{DOWN}.weight_global_scale", None)
+    return {
+        "relabelled BF16": relabel(load("bf16")),
+        "truncated": modelopt | {"model.safetensors": modelopt["model.safetensors"][:-100]},
+        "undeclared": undeclared,
+        "modelopt's labelled as the other's": packed | {"model.safetensors": modelopt["model.safetensors"]},
+        "the other's labelled as modelopt's": modelopt | {"model.safetensors": packed["model.safetensors"]},
+        "MXFP4": load("compressed-tensors-mxfp4"),
+        "MXFP4 labelled NVFP4": packed | {"model.safetensors": mxfp4},
+        "modelopt's without a global scale": with_tensors(modelopt, missing[0]),
+        "the other's without a global scale": with_tensors(packed, missing[1]),
+    }
+
+
+@pytest.mark.parametrize("case", negatives())
+def test_nothing_that_is_not_nvfp4_is_called_so(case: str) -> None:
+    files = negatives()[case]
+    assert prove_nvfp4(read(files)).verdict is Verdict.REFUTED
+    assert assessed(files).called != "NVFP4"
+
+
 def test_a_weight_put_back_in_bf16_is_refuted_by_its_scales() -> None:
     change = change_scale(f"{DOWN}.weight", zeros("BF16", 32, 64))
     assert f"tensor '{DOWN}.weight_scale" in refuted(with_tensors(load("modelopt"), change))
