@@ -68,8 +68,11 @@ def expression(text: str) -> str:
     licensing = _licensing()
     if licensing is None or not known or len(known) > MAX_EXPRESSION or "\n" in known:
         return ""
-    found = licensing.validate(known)
-    return str(found.normalized_expression) if not found.errors and found.normalized_expression else ""
+    try:
+        found = licensing.parse(known, validate=True)
+    except _errors():
+        return ""
+    return "" if found is None else str(found)
 
 
 def of_classifiers(classifiers: Sequence[str]) -> str:
@@ -82,6 +85,14 @@ def of_classifiers(classifiers: Sequence[str]) -> str:
 def noncommercial(text: str) -> bool:
     """Whether a licence's name says that it forbids commercial use: `CC-BY-NC-4.0` and its like."""
     return bool(_NONCOMMERCIAL.search(text))
+
+
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """What the library raises for text that is no expression, some of it by accident."""
+    module = importlib.import_module("license_expression")
+    own = (module.ExpressionError, module.ParseError)
+    return (*own, ValueError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 @cache

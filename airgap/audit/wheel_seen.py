@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from airgap.audit.evidence import EntryPoint, RecordState
-from airgap.errors import InputError
+from airgap.errors import InputError, IntegrityError
 from airgap.model import Sha256
 from airgap.readers.wheel import Metadata, Recorded, read_wheel
 from airgap.readers.zip import Archive
@@ -34,16 +34,16 @@ def kept_of_wheel(path: str) -> int:
 
 
 def read_seen(archive: Archive, file: str) -> WheelSeen:
-    """Read the documents of a wheel that travels as `file`. Raises what its source raises."""
+    """Read the documents of a wheel that travels as `file`; what is wrong with them is a problem it has."""
     try:
         wheel = read_wheel(archive, file)
-    except InputError as error:
+    except (InputError, IntegrityError) as error:
         return WheelSeen(problem=error.message.removeprefix(f"{archive.what}: "))
     record: tuple[Recorded, ...] = ()
     record_problem = ""
     try:
         record = wheel.record()
-    except InputError as error:
+    except (InputError, IntegrityError) as error:
         record_problem = error.message.removeprefix(f"{archive.what}: ")
     points = f"{wheel.dist_info}/entry_points.txt"
     entry_points = _entry_points(archive, points) if points in archive.paths() else ()
@@ -83,7 +83,7 @@ def _entry_points(archive: Archive, path: str) -> tuple[EntryPoint, ...]:
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
     try:
         parser.read_string(archive.read(path, MAX_ENTRY_POINTS).decode("utf-8", "replace"))
-    except (configparser.Error, InputError):
+    except (configparser.Error, InputError, IntegrityError):
         return ()
     sections: Sequence[str] = parser.sections()
     return tuple(

@@ -71,7 +71,12 @@ class _Guarded:
     def __init__(self, inner: Readable, what: str) -> None:
         self._inner = inner
         self._what = what
-        self._errors: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile, *_zstd_errors())
+        self._errors: tuple[type[Exception], ...] = (
+            EOFError,
+            zlib.error,
+            gzip.BadGzipFile,
+            *_others_errors(),
+        )
 
     def read(self, count: int, /) -> bytes:
         try:
@@ -103,11 +108,13 @@ def _open_zstd(stream: BinaryIO, what: str) -> Readable:
     return cast(Readable, reader)
 
 
-def _zstd_errors() -> tuple[type[Exception], ...]:
+def _others_errors() -> tuple[type[Exception], ...]:
+    """What the decompressors that are installed raise."""
+    names = {"compression.zstd": "ZstdError", "zstandard": "ZstdError", "isal.igzip_lib": "IsalError"}
     found: list[type[Exception]] = []
-    for module in ("compression.zstd", "zstandard"):
+    for module, name in names.items():
         try:
-            found.append(importlib.import_module(module).ZstdError)
+            found.append(getattr(importlib.import_module(module), name))
         except ModuleNotFoundError:
             continue
     return tuple(found)

@@ -82,3 +82,16 @@ def test_a_wheel_that_says_two_things_is_not_understood() -> None:
 
 def test_entry_points_that_nobody_can_read_are_none() -> None:
     assert seen(rewritten(**{"entry_points.txt": b"[x\n= ="})).entry_points == ()
+
+
+def test_damage_is_a_problem_of_the_wheel_and_ends_nothing() -> None:
+    name, data = wheel(compression=zipfile.ZIP_STORED)
+    for text, problem in (
+        (b"Metadata-Version", "problem"),
+        (b"[console_scripts]", ""),
+        (b"sha256=", "record_problem"),
+    ):
+        broken = bytearray(data)
+        broken[data.index(text)] ^= 1
+        found = read_seen(Archive(BytesSource(bytes(broken)), name), name)
+        assert not problem or "CRC-32" in getattr(found, problem)

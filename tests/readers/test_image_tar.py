@@ -153,6 +153,14 @@ def test_damaged_gzip_is_refused(data: bytes) -> None:
         unpacked(data)
 
 
+def test_a_broken_block_is_damage_whoever_unpacks_it() -> None:
+    broken = gzip.compress(bytes(range(256)) * 40)
+    for at in range(10, 40):
+        changed = broken[:at] + b"\xff\xff" + broken[at + 2 :]
+        with pytest.raises(InputError, match="the compressed data is damaged"):
+            unpacked(changed)
+
+
 def test_gzip_without_isal_is_the_standard_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "isal.igzip", None)
     assert unpacked(gzip.compress(b"x" * 5000)) == b"x" * 5000
