@@ -57,7 +57,8 @@ def _on_disk(path: Path, opener: Opener) -> Model:
     if not path.is_dir():
         sources = {CONFIG: opener.local(path, "")}
     sizes = {name: source.size for name, source in sources.items()}
-    begun = _begun(path.parent.name if path.name == CONFIG else path.name, str(path), sizes)
+    directory = path if path.is_dir() else path.absolute().parent
+    begun = _begun(directory.resolve().name, str(path), sizes)
     return read_model(begun, lambda name: sources[name], ())
 
 

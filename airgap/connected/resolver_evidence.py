@@ -16,8 +16,6 @@ from pip._internal.models.link import Link
 from pip._internal.models.target_python import TargetPython
 from pip._vendor.packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pip._vendor.packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
     canonicalize_name,
     parse_sdist_filename,
     parse_wheel_filename,
@@ -178,7 +176,7 @@ def _offer(link: Link) -> _Offer | None:
             _, version, _, tags = parse_wheel_filename(link.filename)
             return _Offer(version, tuple(sorted(str(tag) for tag in tags)), link.requires_python or "")
         return _Offer(parse_sdist_filename(link.filename)[1], (), link.requires_python or "")
-    except (InvalidWheelFilename, InvalidSdistFilename):
+    except ValueError:  # both of pip's errors, and a number that Python will not convert
         return None
 
 

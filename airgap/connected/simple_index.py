@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from requests.auth import AuthBase
 
 from airgap.connected.http import HttpRefusal
@@ -147,7 +147,7 @@ def version_of(text: str) -> Version | None:
     """The version in a wheel's name, where '_' stands for '+'; None for one that PEP 440 does not allow."""
     try:
         return Version(text.replace("_", "+", 1) if "+" not in text and "_" in text else text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and a number that Python will not convert
         return None
 
 

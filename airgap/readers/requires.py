@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from airgap.errors import InputError
 from airgap.readers.wheel import Metadata
@@ -27,7 +27,10 @@ class Pin:
 
     def allows(self, version: str) -> bool:
         """As pip judges a version that is already chosen: pre-releases count. Raises InputError."""
-        return SpecifierSet(self.specifier).contains(_version(version), prereleases=True)
+        try:
+            return SpecifierSet(self.specifier).contains(_version(version), prereleases=True)
+        except ValueError:  # a number that Python will not convert
+            raise InputError(f"expected a specifier of PEP 440, found {self.specifier[:80]!r}") from None
 
 
 def pins(metadata: Metadata, environment: Mapping[str, str], extras: Iterable[str] = ()) -> tuple[Pin, ...]:
@@ -68,12 +71,12 @@ def allows_python(requires_python: str, version: str) -> bool:
     """Whether Requires-Python accepts a Python such as `3.12.0` (PEP 440). Raises InputError."""
     try:
         return SpecifierSet(requires_python).contains(_version(version), prereleases=True)
-    except InvalidSpecifier:
+    except ValueError:  # InvalidSpecifier, and a number that Python will not convert
         raise InputError(f"expected a Requires-Python of PEP 440, found {requires_python[:80]!r}") from None
 
 
 def _version(text: str) -> Version:
     try:
         return Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and a number that Python will not convert
         raise InputError(f"expected a version of PEP 440, found {text[:80]!r}") from None

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from airgap.decode import Fields, read_document
 from airgap.model import Target
@@ -108,6 +108,6 @@ def _is(pair: Pair, stack: Stack) -> bool:
                 Version(package.version), prereleases=True
             ):
                 return False
-        except InvalidVersion:
+        except ValueError:  # InvalidVersion, and a number that Python will not convert
             return False
     return True

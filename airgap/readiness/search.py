@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from airgap.errors import AirgapError, SourceError
 from airgap.model import Target
@@ -180,7 +180,7 @@ class Search:
         assert package, "it was named for being there"
         try:
             asked = Version(package.version)
-        except InvalidVersion:
+        except ValueError:  # InvalidVersion, and a number that Python will not convert
             return ()
         known = self.catalogue.releases(name, prereleases=asked.is_prerelease)
         return tuple(Move(name, asked, step) for step in walk(known, asked) if step.steps <= MAX_STEPS)

@@ -165,6 +165,15 @@ def test_pins_are_judged_for_the_target() -> None:
         found.allows("x.y")
 
 
+def test_numbers_that_python_will_not_convert_are_bad_input() -> None:
+    """int() refuses more than 4300 digits with a ValueError that is no InvalidVersion."""
+    huge = "9" * 5000
+    metadata = Metadata.parse(f"{METADATA}Requires-Dist: a=={huge}\nRequires-Dist: b>=1\n".encode(), "m")
+    for pin, version in zip(pins(metadata, target()), ("1", huge), strict=True):
+        with pytest.raises(InputError, match="PEP 440, found"):
+            pin.allows(version)
+
+
 def test_a_pin_shows_no_login() -> None:
     text = METADATA + "Requires-Dist: a @ https://user:password@host/a-1-py3-none-any.whl\n"
     [found] = pins(Metadata.parse(text.encode(), "m"), target())

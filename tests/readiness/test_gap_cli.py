@@ -86,6 +86,22 @@ def test_since_when_is_found_before_the_oldest_that_was_asked_for(
     assert [(one["version"], one["not_in"]) for one in found["since"]] == [("1.0", None), ("5.1", "5.0")]
 
 
+@pytest.mark.parametrize("named", ["config.json", ".", "../mine"])
+def test_a_model_is_called_by_its_directory(
+    named: str,
+    config: str,
+    index: Index,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path / "mine")
+    _, found = asked(capsys, index, named, "--last", "1")
+    assert found["model"]["name"] == "mine"
+
+
 def test_no_pair_without_a_blocker_is_exit_code_5(
     config: str, index: Index, capsys: pytest.CaptureFixture[str]
 ) -> None:

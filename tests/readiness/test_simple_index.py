@@ -22,14 +22,31 @@ versions = st.from_regex(r"[1-9]{1,2}\.[0-9](rc1|\.post2)?", fullmatch=True)
 tags = st.sampled_from(["py3-none-any", "cp312-cp312-manylinux_2_28_x86_64", "cp38-abi3-win_amd64"])
 names = st.builds(lambda v, t: f"one-{v}-{t}.whl", versions, tags)
 
+reasons = st.sampled_from([None, "", "broken"])
 
-@given(st.lists(names, unique=True, max_size=6))
-def test_html_and_json_say_the_same(files: list[str]) -> None:
-    anchors = "".join(f'<a href="../../files/{f}#sha256={DIGEST}">{f}</a>' for f in [*files, "one-1.tar.gz"])
-    entries = [{"filename": f, "url": f"../../files/{f}", "hashes": {"sha256": DIGEST}} for f in files]
+
+@given(st.lists(st.tuples(names, reasons), unique_by=lambda file: file[0], max_size=6))
+def test_html_and_json_say_the_same(files: list[tuple[str, str | None]]) -> None:
+    """PEP 592: `data-yanked`, its value a reason that may be empty; in JSON that reason, true or false."""
+    anchors, entries = "", []
+    for f, yanked in [*files, ("one-1.tar.gz", None)]:
+        attribute = "" if yanked is None else f' data-yanked="{yanked}"'
+        anchors += f'<a href="../../files/{f}#sha256={DIGEST}"{attribute}>{f}</a>'
+        about = {"yanked": False if yanked is None else yanked or True}
+        entries.append({"filename": f, "url": f"../../files/{f}", "hashes": {"sha256": DIGEST}} | about)
     html = list(parse_html_page(anchors.encode(), URL, "page"))
     assert html == list(parse_json_page(json.dumps({"files": entries}).encode(), URL, "page"))
-    assert [file.url for file in html] == [f"https://index.example/files/{f}" for f in files]
+    assert [file.url for file in html] == [f"https://index.example/files/{f}" for f, _ in files]
+    assert [file.yanked for file in html] == [yanked is not None for _, yanked in files]
+
+
+@pytest.mark.parametrize(
+    ("said", "day"), [("2026-04-03T01:02:03Z", "2026-04-03"), ("yesterday", ""), (5, ""), (None, "")]
+)
+def test_the_day_is_the_indexs_word_or_nothing(said: object, day: str) -> None:
+    entry = {"filename": "one-1-py3-none-any.whl", "url": "one", "hashes": {}, "upload-time": said}
+    [file] = parse_json_page(json.dumps({"files": [entry]}).encode(), URL, "page")
+    assert (file.uploaded, file.yanked) == (day, False)
 
 
 @given(st.text(st.sampled_from("<>![]-aA= \"'/:hrefbs#?\\"), max_size=80))
