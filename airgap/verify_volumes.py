@@ -197,8 +197,9 @@ def _prove_ranges(
 ) -> list[Finding]:
     """Where ranges make a blob whole, hash it; those that are not the signed bytes are held no more."""
     findings = []
+    travelling = statement.travelling
     for digest in sorted(held.ranges.keys() - held.whole):
-        stated = statement.blobs[digest]
+        stated = travelling[digest]
         if held.ranges[digest] != [(0, stated.size)]:
             continue
         items = sorted((i for i in places if i.digest == digest and not i.whole), key=lambda i: i.offset)

@@ -68,7 +68,7 @@ class Reading:
     def sound_offers(self) -> dict[str, StatedBlob]:
         """What is worth reading: every offer's path, with the digest and the size that decide about it."""
         known_bad = {finding.subject for finding in self.findings}
-        blobs = self.signed.statement.blobs
+        blobs = self.signed.statement.travelling
         return {
             path: blobs[item.digest] if item.whole else StatedBlob(self.listed[path], item.size)
             for path, item in self.offered.items()
@@ -98,7 +98,7 @@ def read_volume(media: Media, signed: Signed) -> Reading:
 
     def strangers() -> Iterator[Entry]:
         """Every name but those of bytes that belong to the bundle, though by `mark` not to this volume."""
-        below = {PARTS_DIRECTORY, *(f"{PARTS_DIRECTORY}/{digest}" for digest in statement.blobs)}
+        below = {PARTS_DIRECTORY, *(f"{PARTS_DIRECTORY}/{digest}" for digest in travelling)}
         for entry in media.entries(DIRECTORIES | below | BESIDE.keys()):
             extra = None if entry.path in expected else _belonging(travelling, entry, listed)
             if extra is not None:
@@ -118,7 +118,7 @@ def read_volume(media: Media, signed: Signed) -> Reading:
 
 
 def _company_sizes(signed: Signed) -> dict[str, int | None]:
-    blobs = {str(blob_path(digest)) for digest in signed.statement.blobs}
+    blobs = {str(blob_path(digest)) for digest in signed.statement.travelling}
     documents = {str(blob_path(digest)) for digest in company(signed.statement)}
     sizes = expected_sizes(signed)
     own = {path: size for path, size in sizes.items() if path not in blobs - documents}
@@ -153,8 +153,8 @@ def _judge_list(
     with suppress(IntegrityError):
         known[HOWTO_FILE] = payload_digest(media.read(HOWTO_FILE, max_bytes=MAX_DOCUMENT))
     known |= {
-        path: statement.blobs[digest].sha384
-        for digest in statement.blobs
+        path: blob.sha384
+        for digest, blob in statement.travelling.items()
         if (path := str(blob_path(digest))) in offered
     }
     wrong = [path for path, digest in known.items() if listed.get(path) != digest]

@@ -38,7 +38,13 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 
-PLACES = {"/srv/airgap": "srv/airgap", "/media/disc1": "media/disc1"}
+PLACES = {
+    "/srv/airgap": "srv/airgap",
+    "/srv/plant": "srv/plant",
+    "/media/disc1": "media/disc1",
+    "/media/disc2": "media/disc2",
+    "/media/disc3": "media/disc3",
+}
 """Where the pages say a site and a medium are -> where they are in the test's directory."""
 
 FINGERPRINT = re.compile(r"(?:[0-9a-f]{4} ){11}[0-9a-f]{4}")
@@ -186,6 +192,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(directory / "out" / "quickstart-1", directory / PLACES["/media/disc1"])
     shutil.copy(directory / "trust" / "1.root.json", directory)
     (directory / "srv").mkdir()
+    plant = directory / PLACES["/srv/plant"] / "trust"
+    plant.mkdir(parents=True)
+    shutil.copy(directory / "1.root.json", plant / "root.json")
+    bundle, volumes = directory / "out" / "quickstart-1", directory / "volumes"
+    [done] = run([Step("", f"airgap split {bundle} --size 700kB -o {volumes}", ())], directory)
+    assert done.code == 0, done.output
+    for place, number in (("/media/disc3", 1), ("/media/disc2", 2)):
+        shutil.copytree(volumes / f"quickstart-1.{number}of2", directory / PLACES[place])
     [told] = run([Step("", "airgap trust fingerprint 1.root.json", ())], directory)
     (directory / "fingerprint").write_text(told.output.strip())
     return directory

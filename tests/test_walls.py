@@ -85,6 +85,8 @@ def isolated_side() -> list[str]:
         for verb in (
             "__init__",
             "verify",
+            "receive",
+            "volumes",
             "install",
             "status",
             "rollback",

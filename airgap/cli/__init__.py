@@ -34,8 +34,8 @@ class Verbs(click.Group):
         "init", "lock", "plan", "check", "gap", "build", "sign", "split", "acknowledge",
     )  # fmt: skip
     isolated: ClassVar[tuple[str, ...]] = (
-        "verify", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push", "inventory",
-        "smoke", "receipt",
+        "verify", "receive", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push",
+        "inventory", "smoke", "receipt",
     )  # fmt: skip
     both: ClassVar[tuple[str, ...]] = ("inspect", "audit", "diff", "attest", "key", "trust", "probe")
 
@@ -81,6 +81,7 @@ HELP = {
     "sign": "add a holder's signatures to a bundle",
     "split": "cut a bundle into volumes that fit on media",
     "verify": "check signatures and every byte of a bundle",
+    "receive": "take in volumes, one by one, until all are here",
     "install": "verify bundles and unpack them into a site",
     "status": "show what a site holds, and whether it is whole",
     "rollback": "go back to an earlier generation",

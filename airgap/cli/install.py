@@ -8,18 +8,24 @@ from pathlib import Path
 
 import click
 
+from airgap.cli.receive import reception_code, reception_document, show_reception
 from airgap.cli.site import asked, describe, wait_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.errors import MissingPartError
+from airgap.isolated.arrival import Arrival, ArrivedMedia
 from airgap.isolated.generation import Member
 from airgap.isolated.host import judge_host
 from airgap.isolated.install import Installed, plan_install
 from airgap.isolated.install import install as install_bundles
 from airgap.isolated.plan import Plan, require_fit
+from airgap.isolated.receive import Reception, arrived, plan_reception, receive
 from airgap.isolated.site import Site
 from airgap.isolated.venv import MadeVenv, VenvRequest, make_venv, plan_venv, wheels_targets
 from airgap.media import Media, shown
 from airgap.model import Finding
 from airgap.pinned import trusted_root
+from airgap.progress import Progress
+from airgap.volume_reading import is_volume
 
 _PATH = click.Path(path_type=Path)
 
@@ -39,7 +45,7 @@ the venv failed, the bundles are installed and an older venv stays.
 Newer roots that BUNDLE brings are kept as soon as they are proven.
 """
 )
-@click.argument("bundles", metavar="BUNDLE...", type=_PATH, nargs=-1, required=True)
+@click.argument("bundles", metavar="[BUNDLE|VOLUME]...", type=_PATH, nargs=-1)
 @click.option("--site", type=_PATH, metavar="DIR", required=True, help="Where a root is pinned.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @click.option(
@@ -59,9 +65,11 @@ def install(
     python: str,
     wait: float,
     as_json: bool,
-) -> None:
+) -> int:
     """Verify each BUNDLE while copying it once, and make all of them the site's next generation.
 
+    A VOLUME is received first (airgap receive); its bundle is installed once all of it has arrived. With
+    neither, what has arrived whole is installed.
     Bundles of other names stay; a newer bundle replaces the older one of its name. Wheels for another
     Python, machine or glibc than this host's are told before anything is copied; with --venv they are
     an error.
@@ -84,7 +92,21 @@ def install(
 
     now = datetime.now(UTC).replace(microsecond=0)
     with ExitStack() as opened:
-        media = [opened.enter_context(Media(bundle)) for bundle in bundles]
+        given = [opened.enter_context(Media(bundle)) for bundle in bundles]
+        volumes = [one for one in given if is_volume(one)]
+        arrivals = [] if given else _whole(target)
+        if volumes:
+            reception = _receive(volumes, target, now, words, progress, wait=wait, dry_run=dry_run)
+            if not as_json:
+                show_reception(reception, dry_run=dry_run)
+            arrivals = [far.arrival for far in reception.progressed]
+            if dry_run or not reception.complete:
+                if as_json:
+                    document = {"site": shown(str(target.root)), "dry_run": dry_run}
+                    emit(document | reception_document(reception))
+                return reception_code(reception)
+        media = [one for one in given if one not in volumes]
+        media += [opened.enter_context(ArrivedMedia(arrival)) for arrival in arrivals]
         if dry_run:
             done = Installed(target.current(), plan_install(media, target, now, approve=approve), built=False)
         else:
@@ -103,6 +125,33 @@ def install(
         _show_venv(made)
     if dry_run:
         require_fit(target, done.plan)
+    return 0
+
+
+def _receive(
+    volumes: Sequence[Media],
+    site: Site,
+    now: datetime,
+    words: str,
+    progress: Progress,
+    *,
+    wait: float,
+    dry_run: bool,
+) -> Reception:
+    if dry_run:
+        return plan_reception(volumes, site, now)
+    return receive(volumes, site, now, asked=words, progress=progress, wait=wait)
+
+
+def _whole(site: Site) -> list[Arrival]:
+    """Every arrival that is whole. Raises MissingPartError when there is none."""
+    found = [arrival for arrival, far in arrived(site) if far and far.complete]
+    if not found:
+        raise MissingPartError(
+            f"{site.root}: nothing has arrived whole that could be installed",
+            remedy="name a bundle or its volumes; airgap status --site DIR shows what has arrived",
+        )
+    return found
 
 
 def _show_venv(made: MadeVenv) -> None:

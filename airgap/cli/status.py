@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from airgap.cli.receive import progressed_document, show_progressed
 from airgap.cli.records import record_document, record_line
 from airgap.cli.site import describe, site_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
@@ -100,6 +101,14 @@ def _show(found: Status, site: Site) -> None:
         click.echo("generations")
     for generation in found.generations:
         click.echo(_line(generation, current=generation.number == found.current))
+    for arrival, far in found.arriving:
+        if far is None:
+            click.echo(
+                f"arriving: {arrival.payload} is damaged: airgap receive --forget {arrival.payload[:12]}"
+            )
+        else:
+            click.echo(f"arriving, {arrival.payload[:12]}:")
+            show_progressed(far)
     if found.busy:
         click.echo(f"being changed by {printable(found.busy)}")
     inodes = "" if found.free.inodes is None else f", {found.free.inodes} inodes"
@@ -142,5 +151,9 @@ def _document(found: Status) -> dict[str, object]:
         else None,
         "free": {"bytes": found.free.bytes, "inodes": found.free.inodes},
         "unused_bytes": found.unused_bytes,
+        "arriving": [
+            progressed_document(far) if far else {"payload_sha384": arrival.payload, "damaged": True}
+            for arrival, far in found.arriving
+        ],
         "busy": found.busy,
     }

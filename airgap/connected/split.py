@@ -160,7 +160,7 @@ def write_volume(splitting: Splitting, one: Selected, sink: Sink, progress: Prog
 
 def finish(splitting: Splitting, progress: Progress) -> None:
     """Follow the blobs of which ranges were written to their ends. Raises IntegrityError, HostError."""
-    blobs = splitting.statement.blobs
+    blobs = splitting.statement.travelling
 
     def go_on(count: int) -> bool:
         progress.advance(count)
@@ -194,7 +194,7 @@ def _write_items(
 
     with progress.task("writing", sum(item.size for item in items)):
         written = dict(pair for pairs in spread(write, together.values(), sink.jobs) for pair in pairs)
-    blobs = splitting.statement.blobs
+    blobs = splitting.statement.travelling
     wrong = [
         f"{item.path}: its bytes are not what was signed"
         for item in items
@@ -229,13 +229,13 @@ def _write_item(
         )
     if not item.whole:
         whole.position = item.offset + done
-        if whole.position == splitting.statement.blobs[item.digest].size:
+        if whole.position == splitting.statement.travelling[item.digest].size:
             _require_signed(splitting, item.digest, whole)
     return Sha384(hasher.hexdigest())
 
 
 def _require_signed(splitting: Splitting, digest: Sha256, whole: _Whole) -> None:
-    if whole.hasher.hexdigest() != splitting.statement.blobs[digest].sha384:
+    if whole.hasher.hexdigest() != splitting.statement.travelling[digest].sha384:
         names = [splitting.name(v) for v in splitting.volumes if digest in {item.digest for item in v.items}]
         raise IntegrityError(
             f"{splitting.media.root}: {blob_path(digest)}: its bytes are not what was signed",

@@ -7,9 +7,12 @@ statement vouches for the same sha384 under it; any other is hashed first (`disc
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from airgap.errors import IntegrityError
 from airgap.isolated.site import Site
@@ -17,7 +20,7 @@ from airgap.layout import blob_path
 from airgap.media import Media
 from airgap.model import Finding, Sha256
 from airgap.progress import Progress
-from airgap.store import FILE_MODE, fsync_directory, host_errors
+from airgap.store import FILE_MODE, begin_writeback, fsync_directory, host_errors, pour, write_all
 from airgap.trust.statement import StatedBlob
 from airgap.verify import changed, unreadable
 from airgap.workers import spread
@@ -32,8 +35,12 @@ BATCH_FILES = 256
 BATCH_BYTES = 256 * 1024 * 1024
 """A batch is written whole before its first fsync, so that the disk settles it in few journal commits."""
 
-WRITEBACK = 32 * 1024 * 1024
-"""Bytes after which the kernel is told to begin writing, so that an fsync finds little left to wait for."""
+Read = Callable[[memoryview], int]
+"""Fills a buffer, and returns how many bytes it got: 0 at the end."""
+
+Open = Callable[[], AbstractContextManager[Read]]
+
+Item = TypeVar("Item")
 
 Job = tuple[Sha256, StatedBlob]
 
@@ -48,22 +55,27 @@ def copy_blobs(
     largest_first = sorted(blobs.items(), key=lambda item: (-item[1].size, item[0]))
     findings: list[Finding] = []
     with site.stage() as staging, progress.task("installing", sum(b.size for b in blobs.values())):
-        copier = Copier(media, site, staging, progress)
-        for batch in _batches(largest_first):
+        copier = Copier(site.blobs, staging, progress)
+
+        def copy(job: Job, stop: threading.Event) -> Finding | None:
+            return copier.copy_blob(media, *job, stop)
+
+        for batch in batches(largest_first, lambda job: job[1].size):
             try:
-                findings += (finding for finding in spread(copier.copy, batch, JOBS) if finding)
+                findings += (finding for finding in spread(copy, batch, JOBS) if finding)
             finally:  # also when the media fail: a repeated run copies only the rest
                 copier.publish()
-        with host_errors(site.blobs):
-            fsync_directory(site.blobs)
     return findings
 
 
-def discard_damaged(site: Site, blobs: Mapping[Sha256, StatedBlob], progress: Progress) -> None:
-    """Remove those of `blobs` that the site holds and that are not the stated bytes. Raises HostError."""
+def discard_damaged(site: Site, blobs: Mapping[Sha256, StatedBlob], progress: Progress) -> set[Sha256]:
+    """Remove those of `blobs` that the site holds and that are not the stated bytes; returns them.
+
+    Raises HostError.
+    """
     held = [(digest, stated) for digest, stated in blobs.items() if site.store.holds(digest)]
 
-    def check(job: Job, stop: threading.Event) -> None:
+    def check(job: Job, stop: threading.Event) -> Sha256 | None:
         digest, stated = job
         path = site.store.path(digest)
         hasher = hashlib.sha384()
@@ -71,14 +83,16 @@ def discard_damaged(site: Site, blobs: Mapping[Sha256, StatedBlob], progress: Pr
         with host_errors(path), open(path, "rb", buffering=0) as stream:
             while count := stream.readinto(buffer):
                 if stop.is_set():
-                    return
+                    return None
                 hasher.update(buffer[:count])
                 progress.advance(count)
             if hasher.hexdigest() != stated.sha384:
                 path.unlink()
+                return digest
+        return None
 
     with progress.task("checking the site", sum(stated.size for _, stated in held)):
-        spread(check, held, JOBS)
+        return {digest for digest in spread(check, held, JOBS) if digest}
 
 
 def keep(site: Site, documents: Mapping[Sha256, bytes]) -> None:
@@ -103,12 +117,13 @@ def _holds_exactly(site: Site, digest: Sha256, data: bytes) -> bool:
         return False
 
 
-def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    batch: list[Job] = []
+def batches(jobs: Sequence[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """So few that they are soon durable, so many that this costs little."""
+    batch: list[Item] = []
     size = 0
     for job in jobs:
         batch.append(job)
-        size += job[1].size
+        size += size_of(job)
         if len(batch) == BATCH_FILES or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -118,10 +133,9 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """One run's copying into `staging`; `copy` is called from several threads, a blob in each."""
+    """Blobs on their way into the directory `blobs`; several threads call `copy`, for a blob each."""
 
-    media: Media
-    site: Site
+    blobs: Path
     staging: Path
     progress: Progress
     whole: list[Sha256] = field(default_factory=list)
@@ -129,46 +143,62 @@ class Copier:
     own: threading.local = field(default_factory=threading.local)
     """Each thread's buffer: a fresh one for every small file would cost more than reading it."""
 
-    def copy(self, blob: Job, stop: threading.Event) -> Finding | None:
+    def copy_blob(
+        self, media: Media, digest: Sha256, stated: StatedBlob, stop: threading.Event
+    ) -> Finding | None:
+        """`copy` of a blob where a bundle has it."""
+        path = blob_path(digest)
+        return self.copy(path, digest, stated, partial(media.open, path), stop)
+
+    def copy(
+        self, path: str, digest: Sha256, stated: StatedBlob, opened: Open, stop: threading.Event
+    ) -> Finding | None:
         """Write a blob into staging, hashing it; nothing is left there of one that is not as signed."""
-        digest, stated = blob
-        path, temporary = blob_path(digest), self.staging / digest
-        hasher = hashlib.sha384()
-        size = 0
-        try:
-            with (
-                self.media.open(path) as readinto,
-                host_errors(temporary),
-                open(temporary, "xb", buffering=0) as out,
-            ):
-                buffer, begun = self._buffer(), 0
-                # One byte beyond the signed size is asked for: an oversized file is seen, and no more read.
-                while count := readinto(buffer[: stated.size + 1 - size]):
-                    if stop.is_set():
-                        return None
-                    size += count
-                    hasher.update(buffer[:count])
-                    write_all(out.fileno(), buffer[:count])
-                    self.progress.advance(count)
-                    if size - begun >= WRITEBACK:
-                        _begin_writeback(out.fileno(), begun, size - begun)
-                        begun = size
-                if (size, hasher.hexdigest()) != (stated.size, stated.sha384):
-                    temporary.unlink()
-                    return changed(path, stated, size, hasher.hexdigest())
+        temporary = self.staging / digest
+        with host_errors(temporary), open(temporary, "xb", buffering=0) as out:
+            finding = self.pour(path, stated, opened, stop, out=out.fileno())
+            if finding is None and not stop.is_set():
                 os.fchmod(out.fileno(), FILE_MODE)
-                _begin_writeback(out.fileno(), begun, 0)
-            self.whole.append(digest)
+                self.whole.append(digest)
+                return None
+            temporary.unlink()
+        return finding
+
+    def pour(
+        self, path: str, stated: StatedBlob, opened: Open, stop: threading.Event, *, out: int, begin: int = 0
+    ) -> Finding | None:
+        """Write a file into `out`, which stands at `begin`, hashing it; None if it is the stated bytes.
+
+        One byte beyond the stated size is asked for: an oversized file is seen, and no more of it read.
+        """
+        hasher = hashlib.sha384()
+        buffer = self._buffer()
+
+        def go_on(count: int) -> bool:
+            self.progress.advance(count)
+            return not stop.is_set()
+
+        try:
+            with opened() as read:
+                size = pour(read, stated.size, buffer, hashers=[hasher], out=out, go_on=go_on, begin=begin)
+                if stop.is_set():
+                    return None
+                size += read(buffer[:1])
         except IntegrityError as error:
             return unreadable(path, error)
+        if (size, hasher.hexdigest()) != (stated.size, stated.sha384):
+            return changed(path, stated, size, hasher.hexdigest())
+        begin_writeback(out, begin, stated.size)
         return None
 
     def publish(self) -> None:
-        """Make the whole blobs durable, then give them their names."""
+        """Make the whole blobs durable, then give them their names, which are durable afterwards too."""
         spread(self._settle, self.whole, JOBS)
         with host_errors(self.staging):
             for digest in self.whole:
-                os.rename(self.staging / digest, self.site.store.path(digest))
+                os.rename(self.staging / digest, self.blobs / digest)
+            if self.whole:
+                fsync_directory(self.blobs)
         self.whole.clear()
 
     def _settle(self, digest: Sha256, stop: threading.Event) -> None:
@@ -185,14 +215,3 @@ class Copier:
             self.own.buffer = memoryview(bytearray(CHUNK))
         found: memoryview = self.own.buffer
         return found
-
-
-def _begin_writeback(descriptor: int, begin: int, length: int) -> None:
-    """Linux writes dirty pages on this advice, without waiting; `length` 0 means up to the end."""
-    os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
-
-
-def write_all(descriptor: int, data: memoryview) -> None:
-    """A write may take less than it is given."""
-    while data:
-        data = data[os.write(descriptor, data) :]

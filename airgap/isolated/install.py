@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airgap.errors import InputError
+from airgap.isolated.arrival import ArrivedMedia
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
 from airgap.isolated.counted import Lacking, counted_by, damaged_blobs, lost_blobs, require_base, uses_of
 from airgap.isolated.drift import verify_generation
@@ -19,7 +20,7 @@ from airgap.isolated.generation import (
     vouched_blobs,
 )
 from airgap.isolated.identity import load_recipient
-from airgap.isolated.memory import Memory, load_memory, save_memory
+from airgap.isolated.memory import Memory, follow_roots, load_memory, save_memory
 from airgap.isolated.patching import make_blobs
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
 from airgap.isolated.record import Action, Amount, InstalledBundle, Receipt, difference
@@ -27,7 +28,7 @@ from airgap.isolated.site import Site, make_directory
 from airgap.layout import record_name
 from airgap.media import Media
 from airgap.model import Sha256
-from airgap.pinned import carried_roots, extend, newest, trusted_root
+from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.records import Record, carried_records, record_findings
 from airgap.store import write_durably
@@ -96,6 +97,7 @@ def install(
         _keep_records(site, brought)
         current = site.current()
         if plan.unchanged and current and not verify_generation(site, current, progress):
+            _end_arrivals(brought)
             return Installed(current, plan, built=False)
         _copy(site, brought, plan, progress)
         number = site.next_number()
@@ -104,6 +106,7 @@ def install(
         save_memory(site, memory)
         site.activate(number)
         site.write_receipt(number)
+        _end_arrivals(brought)
         return Installed(number, plan, built=True)
 
 
@@ -130,7 +133,7 @@ def _judge(
     memory = load_memory(site).following(root)
     opened = tuple(media)
     for one in opened:
-        root, memory = _follow(one, site, root, memory, keep=keep)
+        root, memory = follow_roots(one, site, root, memory, keep=keep)
     brought: dict[str, _Brought] = {}
     for one in opened:
         signed, contents = _read(one, site, root, memory, now)
@@ -144,17 +147,6 @@ def _judge(
             )
         memory = memory.accepting(signed.judged)
     return memory, tuple(brought.values())
-
-
-def _follow(media: Media, site: Site, before: Root, memory: Memory, *, keep: bool) -> tuple[Root, Memory]:
-    """The root in force once the media's newer ones are applied, and with `keep` made the site's."""
-    chain = carried_roots(media, before)
-    root = newest(before, chain)
-    memory = memory.following(root)
-    if keep and chain:
-        extend(site.root, chain)
-        save_memory(site, memory)
-    return root, memory
 
 
 def _read(media: Media, site: Site, root: Root, memory: Memory, now: datetime) -> tuple[Signed, Contents]:
@@ -184,7 +176,11 @@ def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None
     require_base(lacking, site)
     for one, suspect in zip(brought, suspects, strict=True):
         counted = one.signed.statement.counted_on
-        discard_damaged(site, {d: b for d, b in suspect.items() if d not in counted}, progress)
+        doubted = {d: b for d, b in suspect.items() if d not in counted}
+        damaged = discard_damaged(site, doubted, progress)
+        if isinstance(one.media, ArrivedMedia):  # the same bytes by another name
+            one.media.arrival.discard(damaged)
+            one.media.require(one.signed.statement)
 
 
 def _lacking(
@@ -224,7 +220,9 @@ def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
     members = sorted((*others, *newcomers), key=lambda member: member.bundle.name)
     stated_blobs(members)
     in_passing = [patch.stated.size for one in brought for patch in _all_patches(one)]
-    plan = make_plan(site, before, newcomers, unite(site.root, members), in_passing)
+    arrived = [one.signed.statement for one in brought if isinstance(one.media, ArrivedMedia)]
+    here = {digest for stated in arrived for digest in stated.travelling}
+    plan = make_plan(site, before, newcomers, unite(site.root, members), in_passing, arrived=here)
     findings = tuple(
         finding for one in brought for finding in (*one.signed.judged.findings, *record_findings(one.records))
     )
@@ -256,7 +254,10 @@ def _copy(site: Site, brought: Sequence[_Brought], plan: Plan, progress: Progres
         travelling = one.signed.statement.travelling
         wanted = {d: b for d, b in travelling.items() if d in plan.missing and d not in read}
         unread = {d: b for d, b in wanted.items() if not site.store.holds(d, b.size)}
-        findings.append((one.media, copy_blobs(one.media, site, unread, progress)))
+        if isinstance(one.media, ArrivedMedia):
+            one.media.link(unread)
+        else:
+            findings.append((one.media, copy_blobs(one.media, site, unread, progress)))
     for one in brought:  # after the copying, for one bundle may bring what another's patch is made of
         findings.append((one.media, make_blobs(one.media, site, _patches(one, site, plan), progress)))
     for media, found in findings:
@@ -273,6 +274,13 @@ def _patches(one: _Brought, site: Site, plan: Plan) -> dict[Sha256, tuple[Patch,
         for digest, patch in stated.base.patches.items()
         if digest in plan.missing and not site.store.holds(digest, stated.blobs[digest].size)
     }
+
+
+def _end_arrivals(brought: Iterable[_Brought]) -> None:
+    """What is installed arrives no more."""
+    for one in brought:
+        if isinstance(one.media, ArrivedMedia):
+            one.media.arrival.end()
 
 
 def _receipt(site: Site, plan: Plan, number: int, now: datetime, asked: str) -> Receipt:

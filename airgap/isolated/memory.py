@@ -17,8 +17,9 @@ from airgap.decode import MAX_DOCUMENT, Fields, canonical_json, read_capped, rea
 from airgap.errors import InputError, IntegrityError, TrustError
 from airgap.isolated.record import InstalledBundle, parse_receipt, parse_record
 from airgap.isolated.site import Site
+from airgap.media import Media
 from airgap.model import Sha384, sha384_hex
-from airgap.pinned import read_trust
+from airgap.pinned import carried_roots, extend, newest, read_trust
 from airgap.store import write_durably
 from airgap.trust.decide import Accepted, Judged, survey
 from airgap.trust.instant import EPOCH, parse_instant, render_instant
@@ -89,6 +90,22 @@ def load_memory(site: Site) -> Memory:
                 remedy=RESTORE,
             )
     return memory
+
+
+def follow_roots(
+    media: Media, site: Site, before: Root, memory: Memory, *, keep: bool
+) -> tuple[Root, Memory]:
+    """The root in force once the media's newer ones are applied, and with `keep` made the site's.
+
+    Raises TrustError for one that does not follow, HostError.
+    """
+    chain = carried_roots(media, before)
+    root = newest(before, chain)
+    memory = memory.following(root)
+    if keep and chain:
+        extend(site.root, chain)
+        save_memory(site, memory)
+    return root, memory
 
 
 def save_memory(site: Site, memory: Memory) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from threading import Event
 
 from airgap.errors import InputError
-from airgap.isolated.copying import Copier, write_all
+from airgap.isolated.copying import Copier
 from airgap.isolated.site import Site
 from airgap.media import Media
 from airgap.model import Finding, Severity, Sha256
 from airgap.patch import LITERAL, Recipe, apply, read_header
 from airgap.progress import Progress
-from airgap.store import FILE_MODE, fsync_directory, host_errors
+from airgap.store import FILE_MODE, fsync_directory, host_errors, write_all
 from airgap.trust.blobs import Patch, StatedBlob
 
 REMEDY = "run: airgap status --verify; if the site is whole, ask for a delta without --patch"
@@ -49,8 +49,8 @@ def _bring(
 ) -> Finding | None:
     patch, _ = patched
     with site.stage() as staging:
-        copier = Copier(media, site, staging, progress)
-        found = copier.copy((patch.sha256, patch.stated), Event())
+        copier = Copier(site.blobs, staging, progress)
+        found = copier.copy_blob(media, patch.sha256, patch.stated, Event())
         copier.whole.clear()  # a patch is used, never kept
         if found is None:
             found = _make(site, staging, digest, patched, progress)

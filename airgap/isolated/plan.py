@@ -1,7 +1,7 @@
 """Plan before act: what an install would bring, share and replace, and whether it fits."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -81,10 +81,13 @@ def make_plan(
     newcomers: Sequence[Member],
     entries: tuple[Entry, ...],
     in_passing: Sequence[int] = (),
+    *,
+    arrived: Set[Sha256] = frozenset(),
 ) -> Plan:
     """Compare what is signed with what the site holds. Raises HostError when the site cannot be asked.
 
-    `in_passing` are sizes of files of which one at a time lies in staging and is not kept.
+    `in_passing` are sizes of files of which one at a time lies in staging and is not kept; `arrived` blobs
+    are on the site's disk already.
     """
     stated = {digest: blob for member in newcomers for digest, blob in member.blobs.items()}
     missing = {d: b for d, b in stated.items() if not site.store.holds(d, b.size)}
@@ -104,7 +107,12 @@ def make_plan(
         entries,
         missing,
         shared,
-        _needed(site, missing, entries, max(in_passing, default=0)),
+        _needed(
+            site,
+            {d: b for d, b in missing.items() if d not in arrived},
+            entries,
+            max(in_passing, default=0),
+        ),
         free_room(site),
         unchanged=after == before and not missing,
     )

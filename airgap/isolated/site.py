@@ -6,6 +6,7 @@
     receipts/<n>.json     what each change did; outlives its generation
     records/              records of smoke runs that bundles brought; they vouch for themselves
     staging/<random>/     what is not whole yet
+    arrivals/<sha384>/    what has arrived of a bundle that comes in volumes
     trust/                the pinned root, the floors
     lock                  held by whoever changes the site
 
@@ -56,6 +57,7 @@ class Site:
         self.receipts = self.root / "receipts"
         self.records = self.root / RECORDS_DIRECTORY
         self.staging = self.root / "staging"
+        self.arrivals = self.root / "arrivals"
         self.trust = self.root / "trust"
 
     def prepare(self) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from airgap.errors import AirgapError, IntegrityError
+from airgap.isolated.arrival import Arrival, Progressed
 from airgap.isolated.gc import find_garbage
 from airgap.isolated.generation import load_member
 from airgap.isolated.plan import Room, free_room
+from airgap.isolated.receive import arrived
 from airgap.isolated.record import InstalledBundle, Receipt
 from airgap.isolated.site import Site
 
@@ -39,6 +41,8 @@ class Status:
     free: Room
     unused_bytes: int | None
     busy: str
+    arriving: tuple[tuple[Arrival, Progressed | None], ...] = ()
+    """What came in volumes and is not installed yet; None where it is damaged."""
 
     @property
     def bundles(self) -> tuple[InstalledBundle, ...]:
@@ -55,6 +59,7 @@ def read_status(site: Site) -> Status:
         free_room(site),
         _unused(site),
         site.busy(),
+        tuple(arrived(site)),
     )
 
 
