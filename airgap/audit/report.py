@@ -131,7 +131,7 @@ def _verdicts(audit: Audit) -> Html:
     """What `airgap check` says, one line a component."""
     if audit.verdicts is None:
         return facts(
-            [("Can it run", text("not judged: airgap check says what is known to be unable to run"))]
+            [("Can it run", text("not judged: airgap audit --check tells what is known to be unable to run"))]
         )
     return facts(
         (

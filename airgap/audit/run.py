@@ -77,7 +77,7 @@ def audit_bundle(
 def _counted_on(stated: Statement) -> Iterator[Finding]:
     """What a delta leaves out was not seen: the site that holds it is to be audited, too."""
     if stated.base:
-        count = len(stated.base.blobs)
+        count = len(stated.absent)
         message = f"{count} blobs are not on this medium: the bundle counts on what its site holds"
         yield findings.NOT_LOOKED.at(ENVELOPE_FILE, message, f"inventory {stated.base.inventory}")
 

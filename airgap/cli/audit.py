@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from airgap.audit.evidence import Audit, BundleFact, SubjectKind
+from airgap.audit.pack import PAGE, render_pack, require_libraries
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site, is_site
-from airgap.audit.table import render_files
 from airgap.cli.options import FILE, json_option, root_options
 from airgap.cli.stated import read_envelope
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
-from airgap.decode import canonical_json
+from airgap.cli.verdicts import verdicts_of
 from airgap.errors import IntegrityError, PolicyError, TrustError
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory
@@ -25,8 +26,6 @@ from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
-
-REPORT, FILES = "report.json", "files.csv"
 
 
 @click.command(
@@ -40,12 +39,20 @@ Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was sig
 )
 @click.argument("subject", type=FILE, metavar="BUNDLE|SITE")
 @root_options
-@click.option("-o", "--out", type=FILE, metavar="DIR", help=f"Write {REPORT} and {FILES} there.")
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    metavar="DIR",
+    help="Write the evidence pack there: report.html, report.json, files.csv, SBOMs.",
+)
+@click.option("--no-sbom", is_flag=True, help="Leave sbom.cdx.json and sbom.spdx.json out.")
 @click.option(
     "--fail-on",
     type=click.Choice([Severity.ERROR.value, Severity.WARNING.value]),
     help="Exit with 8 on a finding this bad or worse.",
 )
+@click.option("--check", is_flag=True, help="Also what airgap check says; reads images once more.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that read; default one per CPU."
 )
@@ -57,7 +64,9 @@ def audit(
     fingerprint: str | None,
     *,
     out: Path | None,
+    no_sbom: bool,
     fail_on: str | None,
+    check: bool,
     jobs: int | None,
     as_json: bool,
 ) -> int:
@@ -65,9 +74,13 @@ def audit(
 
     Offline, and nothing is unpacked, imported or run. A SITE is judged by its own root.
     """
-    found = _audit(subject, site, root, fingerprint, progress_for(json=as_json), jobs)
-    if out:
-        _write(found, out)
+    if out and not no_sbom:
+        require_libraries()
+    progress = progress_for(json=as_json)
+    found = _audit(subject, site, root, fingerprint, progress, jobs)
+    if check and not _damaged(found):
+        found = replace(found, verdicts=verdicts_of(subject, progress))
+    written = _write(found, out, sbom=not no_sbom) if out else []
     if as_json:
         emit(found.as_json())
     else:
@@ -75,7 +88,7 @@ def audit(
         for line in _page(found):
             click.echo(printable(line))
         if out:
-            click.echo(f"wrote {printable(shown(str(out / REPORT)))} and {FILES}")
+            click.echo(f"in {printable(shown(str(out)))}: {', '.join(written)}; open {PAGE} in any browser")
     return _exit_code(found, fail_on)
 
 
@@ -107,17 +120,25 @@ def _audit(
         return audit_bundle(media, where, judging, envelope, progress=progress, jobs=jobs)
 
 
-def _write(found: Audit, out: Path) -> None:
+def _write(found: Audit, out: Path, *, sbom: bool) -> list[str]:
+    """Write the pack; returns the names of its files. Raises HostError."""
     with host_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_durably(out / REPORT, canonical_json(found.as_json()) + b"\n")
-        write_durably(out / FILES, b"".join(render_files(found.files)))
+    written = []
+    for name, data in render_pack(found, sbom=sbom):
+        write_durably(out / name, data)
+        written.append(name)
+    return written
+
+
+def _damaged(found: Audit) -> bool:
+    return any(one.code.startswith(("integrity-", "layout-")) for one in found.findings)
 
 
 def _exit_code(found: Audit, fail_on: str | None) -> int:
     if any(bundle.signing.problem for bundle in found.subject.bundles):
         return TrustError.exit_code
-    if any(one.code.startswith(("integrity-", "layout-")) for one in found.findings):
+    if _damaged(found):
         return IntegrityError.exit_code
     order = list(Severity)
     if fail_on and any(order.index(one.severity) <= order.index(Severity(fail_on)) for one in found.findings):

@@ -153,7 +153,7 @@ def test_verdicts_are_told_and_their_absence_too() -> None:
     fact = VerdictFact("engine", Kind.CONTAINER, "blocked", ("no GPU code for 8.9", "a pin"))
     shown = first_page(audit(verdicts=(fact,)))
     assert "no GPU code for 8.9 (and 1 more)" in shown
-    assert "not judged: airgap check" in first_page(audit())
+    assert "not judged: airgap audit --check" in first_page(audit())
 
 
 def test_equal_audits_give_equal_reports() -> None:
