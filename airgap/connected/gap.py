@@ -186,5 +186,7 @@ def _since(model: Model, project: str, looked: Sequence[Candidate], catalogue: C
     assert isinstance(found, Entry), "the edge is where it is"
     before = at(edge.lacks) if edge.lacks >= 0 else None
     unclear = registered(model, at(edge.unclear)) if edge.unclear >= 0 else None
-    why = f"or earlier: {unclear.reason}" if isinstance(unclear, NotUnderstood) else "the oldest on the index"
-    return Since(what, at(edge.has), found, before, "" if before and edge.unclear < 0 else why)
+    why = "" if before else "the oldest on the index"
+    if isinstance(unclear, NotUnderstood):
+        why = f"or earlier: of {at(edge.unclear).version} it cannot be read ({unclear})"
+    return Since(what, at(edge.has), found, before, why)

@@ -15,7 +15,7 @@ from airgap.store import Store
 class Metered(Transfer):
     """Counts requests and the bytes of their answers; the request after the `limit`th raises Exhausted.
 
-    What is tried again after a failure counts once; local files do not count.
+    What is tried again after a failure counts once; local files do not count. Progress advances by bytes.
     """
 
     def __init__(self, store: Store, progress: Progress, *, limit: int, jobs: int = 4) -> None:
@@ -53,6 +53,7 @@ class Metered(Transfer):
         if counted:
             with self._counting:
                 self.traffic += len(reply.body)
+            self._progress.advance(len(reply.body))
         return reply
 
     def _count(self, what: str) -> None:

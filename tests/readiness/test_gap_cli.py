@@ -10,7 +10,7 @@ from huggingface_hub import close_session
 
 from airgap.cli import run
 from tests.readiness.compositions import GEMMA
-from tests.readiness.test_check_cli import PASSWORD, transformers, vllm
+from tests.readiness.test_check_cli import PASSWORD, transformers, vllm, wheel
 from tests.readiness.test_field_note import BLOCKS
 from tests.servers.hub import Hub
 from tests.servers.index import Index
@@ -100,6 +100,18 @@ def test_a_model_is_called_by_its_directory(
     monkeypatch.chdir(tmp_path / "mine")
     _, found = asked(capsys, index, named, "--last", "1")
     assert found["model"]["name"] == "mine"
+
+
+def test_since_when_is_left_open_where_an_older_release_cannot_be_read(
+    config: str, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.add(*wheel("vllm", "0.9", requires="transformers"))
+    _, found = asked(capsys, index, config, "--last", "1")
+    [since] = [one for one in found["since"] if one["project"] == "vllm"]
+    assert (since["version"], since["not_in"]) == ("1.0", None)
+    assert since["note"].startswith(
+        "or earlier: of 0.9 it cannot be read (vllm/model_executor/models/registry.py"
+    )
 
 
 def test_no_pair_without_a_blocker_is_exit_code_5(

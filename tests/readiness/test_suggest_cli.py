@@ -114,6 +114,18 @@ def test_a_lock_does_not_say_where_to_search(
     assert "name that" in capsys.readouterr().err
 
 
+def test_what_no_release_changes_is_named(
+    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = 'gpu = { name = "Old", compute_capability = "7.0", memory_gib = 16 }'
+    path = manifest(tmp_path, index, "vllm==1.2", "transformers==5.0", target=gpu)
+    path.write_text(path.read_text().replace('path = "model"', 'path = "model"\nquantization = "nvfp4"'))
+    found = suggested(capsys, str(path))
+    assert found["requests"] == 0
+    assert "no release of what was asked for" in found["sets"][0]["why_not"]
+    assert ["NVFP4 on Old" in message for message in found["not_searched"]] == [True]
+
+
 def test_a_locked_manifest_is_searched_too(
     tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
 ) -> None:
