@@ -2,18 +2,19 @@
 
 import shutil
 from collections.abc import Collection
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, json_option, root_options
+from airgap.cli.options import FILE, byte_count, json_option, root_options
 from airgap.cli.stated import read_envelope, read_stated_lock
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.cli.weighing import gather_records, weigh
 from airgap.cli.workspace import index_urls, lock_path, open_context, read_target_of
 from airgap.connected.asked import gather_manifest
 from airgap.connected.evidence import Gathered, gather_lock
-from airgap.connected.opener import Opener
+from airgap.connected.opener import IMAGE_LIMIT, Opener
 from airgap.connected.suggest import suggest
 from airgap.decode import read_capped
 from airgap.lock import Lock, parse_lock
@@ -24,6 +25,7 @@ from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.readiness.check import judge
 from airgap.readiness.judgement import Report
+from airgap.readiness.known_bad import age
 from airgap.readiness.suggestions import render_suggested
 from airgap.readiness.table import render
 from airgap.trust.decide import survey
@@ -46,6 +48,14 @@ Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lo
     "--record", "files", type=FILE, multiple=True, metavar="FILE", help="Of a smoke run; may repeat."
 )
 @root_options
+@click.option(
+    "--image-limit",
+    type=byte_count,
+    default="2GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Fetch no more of an image to read it.",
+)
 @click.option("--strict", is_flag=True, help="Fail also on what is unknown.")
 @click.option(
     "--suggest", "suggesting", is_flag=True, help="Search the nearest releases that clear what is blocked."
@@ -67,6 +77,7 @@ def check(
     root: Path | None,
     fingerprint: str | None,
     *,
+    image_limit: int,
     strict: bool,
     suggesting: bool,
     limit: int,
@@ -74,8 +85,9 @@ def check(
 ) -> int:
     """Say what cannot run on the target, from the bytes that are locked, never running them.
 
-    Packages, models and their sources are read by ranges where nobody has fetched them yet. Without a
-    current lock exactly what the manifest pins is read. A bundle is read offline; verify judges its bytes.
+    Packages, models and their sources are read by ranges where nobody has fetched them yet; layers of images
+    are fetched, and kept. Without a current lock exactly what the manifest pins is read. A bundle is read
+    offline; verify judges its bytes.
     Records of smoke runs, those in a bundle and each --record, make READY what they prove; --site, or --root
     and --fingerprint, say whose records are believed.
     """
@@ -84,9 +96,9 @@ def check(
     other = read_target_of(target_file) if target_file else None
     manifest = _searchable(subject) if suggesting else None
     progress = progress_for(json=as_json)
-    target, gathered = _gather(subject, other, progress)
+    target, gathered = _gather(subject, other, progress, image_limit)
     weighed = weigh(records, gathered.composition)
-    notes = (*gathered.notes, *(one.note for one in weighed))
+    notes = (*gathered.notes, *(one.note for one in weighed), age(datetime.now(UTC).date()))
     ran = [one.evidence for one in weighed if one.evidence]
     report = judge(gathered.composition, notes=notes, traffic=gathered.traffic, records=ran)
     suggested = None
@@ -111,21 +123,24 @@ def judge_bundle(bundle: Path, progress: Progress) -> Report:
     return judge(gathered.composition, notes=gathered.notes, traffic=gathered.traffic)
 
 
-def _gather(subject: Path, other: Target | None, progress: Progress) -> tuple[Target, Gathered]:
+def _gather(
+    subject: Path, other: Target | None, progress: Progress, image_limit: int = IMAGE_LIMIT
+) -> tuple[Target, Gathered]:
     """The evidence of a bundle, of a lock, of a manifest's current lock, or of the manifest alone."""
     if subject.is_dir():
         lock, elsewhere = _bundle_lock(subject)
         return _gather_lock(lock, subject, other, progress, (), bundle=subject, elsewhere=elsewhere)
     if subject.name.endswith(".lock.json"):
         lock = parse_lock(read_capped(subject), str(subject))
-        return _gather_lock(lock, subject.parent, other, progress, ())
+        return _gather_lock(lock, subject.parent, other, progress, (), image_limit=image_limit)
     manifest = load_manifest(subject)
     current = _current_lock(subject, manifest)
     if current:
-        return _gather_lock(current, subject.parent, other, progress, index_urls(manifest))
+        urls = index_urls(manifest)
+        return _gather_lock(current, subject.parent, other, progress, urls, image_limit=image_limit)
     target = other or manifest.target
     context = open_context(target, manifest.directory, progress, index_urls(manifest))
-    with progress.task("reading evidence", None), Opener(context) as opener:
+    with progress.task("reading evidence", None), Opener(context, image_limit=image_limit) as opener:
         return target, gather_manifest(manifest, target, opener)
 
 
@@ -164,10 +179,12 @@ def _gather_lock(
     *,
     bundle: Path | None = None,
     elsewhere: Collection[Sha256] = (),
+    image_limit: int = IMAGE_LIMIT,
 ) -> tuple[Target, Gathered]:
     target = other or lock.target
     context = open_context(target, directory, progress, logins)
-    with progress.task("reading evidence", None), Opener(context, bundle, elsewhere) as opener:
+    opened = Opener(context, bundle, elsewhere, image_limit=image_limit)
+    with progress.task("reading evidence", None), opened as opener:
         return target, gather_lock(lock, target, opener)
 
 

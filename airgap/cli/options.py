@@ -39,6 +39,25 @@ def instant(value: str | datetime) -> datetime:
         raise click.BadParameter(error.message) from None
 
 
+_UNITS: dict[str, int] = {"": 1} | {
+    prefix + binary: base**power
+    for power, prefix in enumerate("kmgt", 1)
+    for binary, base in (("", 1000), ("i", 1024))
+}
+
+
+def byte_count(value: str | int) -> int:
+    """`700MB`, `4GiB` or a number of bytes; for `click.option(type=)`."""
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,6}))?\s*([kmgt]i?)?b?", value.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"expected a size such as 700MB or 2GiB, found {value!r}")
+    decimals = match[2] or ""
+    scale: int = 10 ** len(decimals)
+    return int(match[1] + decimals) * _UNITS[match[3] or ""] // scale
+
+
 def root_options(command: Command) -> Command:
     """Adds `--site`, `--root` and `--fingerprint`: whom to believe (`airgap.pinned.trusted_root`)."""
     for option in (

@@ -15,9 +15,11 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 
+from airgap.connected import containers
 from airgap.connected.evidence import (
     CONFIG,
     Gathered,
+    container_stack,
     files_note,
     read_all,
     read_model,
@@ -30,7 +32,7 @@ from airgap.connected.offers import Places
 from airgap.connected.opener import Opener
 from airgap.connected.simple_index import IndexFile, choose
 from airgap.decode import read_capped
-from airgap.errors import InputError, SourceError
+from airgap.errors import InputError, IntegrityError, SourceError
 from airgap.manifest import (
     ContainerRequest,
     FileRequest,
@@ -39,7 +41,8 @@ from airgap.manifest import (
     VariantsRequest,
     WheelsRequest,
 )
-from airgap.model import Kind, Target
+from airgap.model import ContainerArtifact, Kind, Remote, Target
+from airgap.oci import INDEXES, MANIFESTS
 from airgap.readers.source import Source
 from airgap.readiness.components import Composition, Model, Stack, Unread
 from airgap.readiness.judgement import Evidence
@@ -53,9 +56,18 @@ NOT_LOCKED = "not locked: only the releases that the manifest pins with '==' wer
 def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathered:
     """The facts of exactly what was asked for. What cannot be read is unread, with the reason."""
     requests = manifest.requests
-    stacks = tuple(_wheels(r, target, opener) for r in requests if isinstance(r, WheelsRequest))
+    stacks = [_wheels(r, target, opener) for r in requests if isinstance(r, WheelsRequest)]
     models: list[Model] = []
     others: list[Unread] = []
+    notes = [NOT_LOCKED] if stacks else []
+    for request in requests:
+        if isinstance(request, ContainerRequest):
+            try:
+                artifact = _resolved(request, opener)
+                notes.append(f"{artifact.name}: not locked: it is sha256:{artifact.digest} now")
+                stacks.append(container_stack(artifact, target, opener))
+            except (InputError, IntegrityError, SourceError) as error:
+                others.append(unread(request.name, Kind.CONTAINER, error))
     for request in requests:
         if isinstance(request, ModelRequest):
             try:
@@ -65,13 +77,18 @@ def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathe
         elif isinstance(request, VariantsRequest):
             reason = f"which of its {len(request.variants)} variants is meant is not chosen yet"
             others.append(Unread(request.name, Kind.MODEL, reason, "run: airgap lock, then check again"))
-        elif isinstance(request, ContainerRequest):
-            reason = "the packages inside its layers are not read before they are here"
-            settle = "run: airgap lock and airgap build, then check again"
-            others.append(Unread(request.name, Kind.CONTAINER, reason, settle))
-    files = sum(isinstance(request, FileRequest) for request in requests)
-    notes = (*([NOT_LOCKED] if stacks else []), *files_note(files))
-    return Gathered(Composition(target, stacks, tuple(models), tuple(others)), notes, opener.traffic)
+    notes += files_note(sum(isinstance(request, FileRequest) for request in requests))
+    composition = Composition(target, tuple(stacks), tuple(models), tuple(others))
+    return Gathered(composition, tuple(notes), opener.traffic)
+
+
+def _resolved(request: ContainerRequest, opener: Opener) -> ContainerArtifact:
+    """What an image's name stands for now; its manifests are in the store then."""
+    artifact = containers.resolve(request, None, opener.context).artifact
+    assert isinstance(artifact, ContainerArtifact), "what such a request resolves to"
+    documents = [file for file in artifact.files if file.media_type in (*INDEXES, *MANIFESTS)]
+    opener.count(sum(file.size for file in documents if isinstance(file.origin, Remote)))
+    return artifact
 
 
 def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:

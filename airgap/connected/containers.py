@@ -5,7 +5,7 @@ kept; whatever stays behind is said in a finding, since a digest that was pinned
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from airgap.connected.archives import TarFiles
@@ -261,10 +261,14 @@ def _findings(artifact: ContainerArtifact, request: ContainerRequest, target: Ta
 # ------------------------------------------------------------------ fetch
 
 
-def fetch(artifact: ContainerArtifact, context: Context) -> None:
-    """Bring every blob of a locked image into the store. Raises SourceError, IntegrityError, HostError."""
+def fetch(artifact: ContainerArtifact, context: Context, only: Collection[Sha256] | None = None) -> None:
+    """Bring every blob of a locked image into the store, or those named by `only`.
+
+    Raises SourceError, IntegrityError or HostError.
+    """
     context.store.prepare()
-    missing = [file for file in artifact.files if not context.store.holds(file.sha256, file.size)]
+    wanted = [file for file in artifact.files if only is None or file.sha256 in only]
+    missing = [file for file in wanted if not context.store.holds(file.sha256, file.size)]
     remote = [file for file in missing if isinstance(file.origin, Remote)]
     if remote:
         _pull(artifact, remote, context)

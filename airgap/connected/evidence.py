@@ -58,8 +58,8 @@ def gather_lock(lock: LockDocument, target: Target, opener: Opener) -> Gathered:
     for artifact in lock.artifacts:
         if isinstance(artifact, ContainerArtifact):
             try:
-                stacks.append(replace(read_container(artifact, target, opener), digests=_digests(artifact)))
-            except (InputError, IntegrityError) as error:
+                stacks.append(container_stack(artifact, target, opener))
+            except (InputError, IntegrityError, SourceError) as error:
                 others.append(unread(artifact.name, Kind.CONTAINER, error))
     for artifact in lock.artifacts:
         if isinstance(artifact, ModelArtifact):
@@ -70,6 +70,11 @@ def gather_lock(lock: LockDocument, target: Target, opener: Opener) -> Gathered:
     files = sum(isinstance(artifact, FileArtifact) for artifact in lock.artifacts)
     composition = Composition(target, tuple(stacks), tuple(models), tuple(others))
     return Gathered(composition, files_note(files), opener.traffic)
+
+
+def container_stack(artifact: ContainerArtifact, target: Target, opener: Opener) -> Stack:
+    """What an image holds. Raises as `read_container`."""
+    return replace(read_container(artifact, target, opener), digests=_digests(artifact))
 
 
 def unread(name: str, kind: Kind, error: AirgapError) -> Unread:

@@ -1,6 +1,8 @@
 """What an image holds, as facts: its Python packages after whiteouts, the engines' tables, its serving code.
 
-Only layers that are here are read, in the bundle, the store or a local layout: an image is gigabytes.
+Layers are read where they are, in the bundle, the store or a local layout. Those of an image that nobody has
+fetched are fetched first, up to a limit, and kept: each is compared with its digest before it is parsed, and
+`airgap build` need not fetch it again.
 """
 
 import re
@@ -13,6 +15,7 @@ from airgap.connected.opener import Opener
 from airgap.errors import InputError
 from airgap.model import ContainerArtifact, Kind, Sha256, Target
 from airgap.oci import MAX_MANIFEST, Descriptor, ImageIndex, ImageManifest, parse_image, same_platform
+from airgap.readers.decompress import ZSTD_REMEDY, reads_zstd
 from airgap.readers.image import Distribution as Installed
 from airgap.readers.image import Inventory, layers_of, read_image
 from airgap.readers.imports import Guard, Import, Missing, Modules, read_imports
@@ -33,15 +36,15 @@ _LIBRARY = re.compile(r"(?:.*/)?(?:site-packages|dist-packages|lib(?:64)?/python
 def read_container(artifact: ContainerArtifact, target: Target, opener: Opener) -> Stack:
     """The packages of the image for the target's platform.
 
-    Raises InputError where its layers are not here, it has no such platform, or a layer is damaged.
+    Raises InputError where it has no such platform, is too large to be fetched for this, or a layer is
+    damaged; and what fetching raises.
     """
     files = {file.sha256: file for file in artifact.files}
-    if any(opener.here(file) is None for file in artifact.files):
-        raise InputError(
-            f"{artifact.name}: the packages inside its layers are not read before they are here",
-            remedy="run: airgap build, then check again",
-        )
     manifest, digest = _manifest(artifact, target, opener)
+    absent = [layer for layer in manifest.layers if (f := files.get(layer.digest)) and not opener.here(f)]
+    if any(layer.media_type.endswith("+zstd") for layer in absent) and not reads_zstd():
+        raise InputError(f"{artifact.name}: layers compressed with zstd, not fetched", remedy=ZSTD_REMEDY)
+    opener.bring(artifact, {layer.digest for layer in absent})
     with ExitStack() as opened:
 
         def open_layer(descriptor: Descriptor) -> BinaryIO:
@@ -98,6 +101,7 @@ def _manifest(artifact: ContainerArtifact, target: Target, opener: Opener) -> tu
     files = {file.sha256: file for file in artifact.files}
 
     def read(digest: Sha256) -> ImageManifest | ImageIndex:
+        opener.bring(artifact, {digest})
         source = opener.locked(files[digest], None)
         data = source.read(0, min(source.size, MAX_MANIFEST + 1))
         return parse_image(data, artifact.name, media_type=files[digest].media_type)

@@ -11,32 +11,46 @@ from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
 
+from airgap.connected import containers
 from airgap.connected.kept import Kept
 from airgap.connected.ranges import RemoteSource, fetch_metadata
 from airgap.connected.source import Context
+from airgap.connected.transfer import Download
 from airgap.errors import InputError
 from airgap.layout import blob_path
-from airgap.model import Local, LockedFile, Remote, Sha256
+from airgap.model import ContainerArtifact, Local, LockedFile, Remote, Sha256
 from airgap.readers.source import FileSource, Source
 from airgap.readers.zip import Archive
 from airgap.readiness.reading import ENGINES, Seen, read_metadata, read_package
 from airgap.tags import normalized_name
+from airgap.units import human_bytes
 
 MISSES = 3
 """Wheels in a row of which a server has no METADATA apart; then it is not asked for more."""
+
+
+IMAGE_LIMIT = 2 * 1024**3
+"""Bytes of one image that are fetched to read it, unless a person says otherwise."""
 
 
 class Opener:
     """Opens files where their bytes are: in the bundle, in the store, locally, else by ranges.
 
     A context manager; `traffic` counts what was fetched. Without a bundle the store is asked first, and
-    for the blobs that are `elsewhere`: those that a delta does not carry.
+    for the blobs that are `elsewhere`: those that a delta does not carry. Of an image that is not here at
+    most `image_limit` bytes are fetched, and kept in the store.
     """
 
     def __init__(
-        self, context: Context, bundle: Path | None = None, elsewhere: Collection[Sha256] = ()
+        self,
+        context: Context,
+        bundle: Path | None = None,
+        elsewhere: Collection[Sha256] = (),
+        *,
+        image_limit: int = IMAGE_LIMIT,
     ) -> None:
         self.context = context
+        self._image_limit = image_limit
         self._bundle = bundle
         self._elsewhere = frozenset(elsewhere)
         self._open = ExitStack()
@@ -81,6 +95,33 @@ class Opener:
             case Local(path=path, member=""):
                 return self.context.directory / path
         return None
+
+    def bring(self, artifact: ContainerArtifact, blobs: Collection[Sha256]) -> None:
+        """Make blobs of an image be here: those that are not are fetched, proven, and kept for `build`.
+
+        Raises InputError where they are more than the limit or may not be fetched, and what fetching raises.
+        """
+        missing = [file for file in artifact.files if file.sha256 in blobs and self.here(file) is None]
+        if not missing:
+            return
+        if self._bundle:
+            raise InputError(
+                f"{artifact.name}: {len(missing)} of its blobs are not in the bundle",
+                remedy="they are in the bundle it was made after: check the lock instead",
+            )
+        left = sum(
+            self.context.transfer.outstanding(Download(file.origin.url, "", file.sha256, file.size))
+            for file in missing
+            if isinstance(file.origin, Remote)
+        )
+        if left > self._image_limit:
+            raise InputError(
+                f"{artifact.name}: {human_bytes(left)} of it are not here, more than the"
+                f" {human_bytes(self._image_limit)} that check fetches to read an image",
+                remedy=f"--image-limit {-(-left // 10**9)}GB, or run: airgap build, then check again",
+            )
+        containers.fetch(artifact, self.context, {file.sha256 for file in missing})
+        self.count(left)
 
     def local(self, path: Path, digest: str) -> FileSource:
         return self._open.enter_context(FileSource(path, digest=digest))

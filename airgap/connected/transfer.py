@@ -153,12 +153,15 @@ class Transfer:
             except Transient as error:
                 time.sleep(self._announced(patience.seconds(error), error))
 
+    def outstanding(self, download: Download) -> int:
+        """Bytes that fetching it would take, as far as is known: less those that an earlier run has left."""
+        if download.size is None or self._held(download) is not None:
+            return 0
+        return max(0, download.size - _size_of(self._store.partial / f"{download.key}.part"))
+
     def _check_space(self, downloads: Sequence[Download]) -> None:
         """Refuse before the first byte what is known not to fit."""
-        needed = 0
-        for download in downloads:
-            if download.size is not None and self._held(download) is None:
-                needed += max(0, download.size - _size_of(self._store.partial / f"{download.key}.part"))
+        needed = sum(map(self.outstanding, downloads))
         free = shutil.disk_usage(self._store.partial).free
         if needed > free:
             raise _no_space(self._store.root, f"{needed} more bytes are needed, {free} are free")

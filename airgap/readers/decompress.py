@@ -88,6 +88,11 @@ class _Guarded:
             ) from None
 
 
+def reads_zstd() -> bool:
+    """Whether a layer in zstd can be read here."""
+    return bool(_zstd_errors())
+
+
 def _open_gzip(stream: BinaryIO) -> Readable:
     try:
         return cast(Readable, importlib.import_module("isal.igzip").open(stream))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from importlib.resources import files
 
@@ -39,6 +40,16 @@ class Pair:
 def known_pairs() -> tuple[Pair, ...]:
     """What this release of airgap knows."""
     return parse_pairs(files("airgap.readiness").joinpath(DATA).read_bytes(), DATA)
+
+
+def age(today: date) -> str:
+    """How old that knowledge is, for a person: it is data that somebody has to keep."""
+    newest = max((pair.dated for pair in known_pairs()), default="")
+    if not newest:
+        return "no combination is known to fail"
+    days = max(0, (today - date.fromisoformat(newest)).days)
+    count = len(known_pairs())
+    return f"known to fail together: {count} combination{'s' * (count > 1)}, as of {newest}, {days} days ago"
 
 
 def parse_pairs(data: bytes, what: str) -> tuple[Pair, ...]:

@@ -1,8 +1,6 @@
 """A container as the server of a model: the packages in its layers, and a backend that an upgrade breaks."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +13,21 @@ from airgap.connected.opener import Opener
 from airgap.lock import parse_lock
 from airgap.progress import Silent
 from airgap.readiness.ran import stack_digests
-from tests.images import LAYER_TYPES, OCI, Layout, image_config, sha256
+from tests.images import sha256
 from tests.readers.objects import dynamic, elf, gpu_code
-
-SITE = "opt/venv/lib/python3.12/site-packages"
-REGISTRY = f"{SITE}/vllm/model_executor/models/registry.py"
-TYPES = f"{SITE}/transformers/models/auto/configuration_auto.py"
-
-VLLM: "Files" = {
-    f"{SITE}/vllm-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: 1.0\n"
-    "Requires-Dist: transformers>=5\n",
-    f"{SITE}/vllm/__init__.py": "",
-    f"{SITE}/vllm/inputs/__init__.py": "class TokensPrompt: ...\n",
-    REGISTRY: '_VLLM_MODELS = {"Tiny": ("tiny", "Tiny")}\n_PREVIOUSLY_SUPPORTED_MODELS = {}\n',
-    f"{SITE}/vllm/transformers_utils/config.py": "_CONFIG_REGISTRY = {}\n",
-    f"{SITE}/vllm/model_executor/layers/quantization/__init__.py": "from typing import Literal\n"
-    'QuantizationMethods = Literal["fp8"]\n',
-}
-
-
-def transformers(version: str, types: str, site: str = SITE) -> "Files":
-    info = f"{site}/transformers-{version}.dist-info"
-    return {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: transformers\nVersion: {version}\n",
-        TYPES.replace(SITE, site): f"CONFIG_MAPPING_NAMES = dict({types})\n",
-    }
-
-
-BACKEND: "Files" = {"backend/serve.py": "import json\nfrom vllm.inputs.data import TokensPrompt\n"}
-OLD, NEW = transformers("4.0", "old='X'"), transformers("5.0", "tiny='TinyConfig'")
-UPGRADE: "Files" = {f"{SITE}/.wh.transformers-4.0.dist-info": ""} | NEW
-
-
-Files = dict[str, str | bytes | tuple[str]]
-"""By path: text, bytes, or what it is a hard link to."""
-
-
-def layer(files: Files) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, content in files.items():
-            info = tarfile.TarInfo(path)
-            if isinstance(content, tuple):
-                info.type, [info.linkname] = tarfile.LNKTYPE, content
-                tar.addfile(info)
-                continue
-            data = content.encode() if isinstance(content, str) else content
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def image(path: Path, *layers: Files) -> None:
-    """An OCI layout of one uncompressed image."""
-    layout = Layout(path)
-    tars = [layer(files) for files in layers]
-    document = {
-        "schemaVersion": 2,
-        "mediaType": f"{OCI}manifest.v1+json",
-        "config": layout.blob(image_config([sha256(tar) for tar in tars]), f"{OCI}config.v1+json"),
-        "layers": [layout.blob(tar, LAYER_TYPES[""]) for tar in tars],
-    }
-    layout.finish(latest=layout.blob(json.dumps(document).encode(), f"{OCI}manifest.v1+json"))
+from tests.readiness.served import (
+    BACKEND,
+    NEW,
+    OLD,
+    SITE,
+    TYPES,
+    UPGRADE,
+    VLLM,
+    Files,
+    image,
+    layer,
+    transformers,
+)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Types, architectures, quantisation, NVFP4, weights, run-time downloads, known-bad pairs."""
 
 import json
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from airgap.readers.python_syntax import NotUnderstood
 from airgap.readiness import known_bad
 from airgap.readiness.components import Model
 from airgap.readiness.judgement import Judgement, Verdict
-from airgap.readiness.known_bad import judge_known_bad, known_pairs, parse_pairs
+from airgap.readiness.known_bad import age, judge_known_bad, known_pairs, parse_pairs
 from airgap.readiness.rules_models import (
     judge_architecture,
     judge_method,
@@ -297,6 +298,12 @@ def test_known_pairs(vllm: str, transformers: str, expected: Verdict) -> None:
     assert found.verdict is expected
     if expected is BLOCKED:
         assert any("51744" in evidence.source for evidence in found.evidence)
+
+
+def test_how_old_the_known_pairs_are_is_said() -> None:
+    newest = max(pair.dated for pair in known_pairs())
+    said = age(date.fromisoformat(newest) + timedelta(days=40))
+    assert said == f"known to fail together: {len(known_pairs())} combination, as of {newest}, 40 days ago"
 
 
 def test_a_known_pair_is_about_its_models() -> None:
