@@ -1,6 +1,11 @@
 """Options of the suite. `--slow` adds tests that download or import large packages (minutes)."""
 
 import pytest
+from hypothesis import settings
+
+# Machines that are shared are slow at times: what must be quick is measured by tests of its own.
+settings.register_profile("airgap", deadline=None)
+settings.load_profile("airgap")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
