@@ -90,7 +90,11 @@ class _Guarded:
 
 def reads_zstd() -> bool:
     """Whether a layer in zstd can be read here."""
-    return bool(_zstd_errors())
+    try:
+        _open_zstd(io.BytesIO(), "")
+    except UnreadableLayer:
+        return False
+    return True
 
 
 def _open_gzip(stream: BinaryIO) -> Readable:
