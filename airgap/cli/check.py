@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from airgap.cli.workspace import index_urls, lock_path, open_context, read_targe
 from airgap.connected.asked import gather_manifest
 from airgap.connected.evidence import Gathered, gather_lock
 from airgap.connected.opener import IMAGE_LIMIT, Opener
+from airgap.connected.serving_code import GivenCode, read_given, with_unmet
 from airgap.connected.suggest import suggest
 from airgap.decode import read_capped
 from airgap.lock import Lock, parse_lock
@@ -31,11 +33,23 @@ from airgap.readiness.table import render
 from airgap.trust.decide import survey
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far the evidence may reach: bytes of an image that are fetched, and code that was named."""
+
+    image_limit: int = IMAGE_LIMIT
+    code: tuple[GivenCode, ...] = ()
+
+
+DEFAULT_REACH = Reach()
+
+
 @click.command(
     epilog="""\b
 Example
   airgap check gemma4.toml
   airgap check gemma4.toml --suggest
+  airgap check gemma4.toml --code backend/
   airgap check out/gemma4-serving-2026.11 --strict
 Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lock or bundle, 5 blocked
 """
@@ -55,6 +69,12 @@ Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lo
     show_default=True,
     metavar="SIZE",
     help="Fetch no more of an image to read it.",
+)
+@click.option(
+    "--code",
+    multiple=True,
+    metavar="[NAME=]PATH",
+    help="Python that serves on wheels set or container NAME, else on each that has vLLM; may repeat.",
 )
 @click.option("--strict", is_flag=True, help="Fail also on what is unknown.")
 @click.option(
@@ -78,6 +98,7 @@ def check(
     fingerprint: str | None,
     *,
     image_limit: int,
+    code: tuple[str, ...],
     strict: bool,
     suggesting: bool,
     limit: int,
@@ -94,9 +115,13 @@ def check(
     trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
     records = gather_records(subject, files, trusted)
     other = read_target_of(target_file) if target_file else None
+    if suggesting and code:
+        raise click.UsageError("--suggest does not judge by --code: check again what it suggests")
     manifest = _searchable(subject) if suggesting else None
     progress = progress_for(json=as_json)
-    target, gathered = _gather(subject, other, progress, image_limit)
+    reach = Reach(image_limit, tuple(read_given(text) for text in code))
+    target, gathered = _gather(subject, other, progress, reach)
+    gathered = replace(gathered, composition=with_unmet(gathered.composition, reach.code))
     weighed = weigh(records, gathered.composition)
     notes = (*gathered.notes, *(one.note for one in weighed), age(datetime.now(UTC).date()))
     ran = [one.evidence for one in weighed if one.evidence]
@@ -124,23 +149,26 @@ def judge_bundle(bundle: Path, progress: Progress) -> Report:
 
 
 def _gather(
-    subject: Path, other: Target | None, progress: Progress, image_limit: int = IMAGE_LIMIT
+    subject: Path, other: Target | None, progress: Progress, reach: Reach = DEFAULT_REACH
 ) -> tuple[Target, Gathered]:
     """The evidence of a bundle, of a lock, of a manifest's current lock, or of the manifest alone."""
     if subject.is_dir():
         lock, elsewhere = _bundle_lock(subject)
-        return _gather_lock(lock, subject, other, progress, (), bundle=subject, elsewhere=elsewhere)
+        return _gather_lock(
+            lock, subject, other, progress, (), bundle=subject, elsewhere=elsewhere, reach=reach
+        )
     if subject.name.endswith(".lock.json"):
         lock = parse_lock(read_capped(subject), str(subject))
-        return _gather_lock(lock, subject.parent, other, progress, (), image_limit=image_limit)
+        return _gather_lock(lock, subject.parent, other, progress, (), reach=reach)
     manifest = load_manifest(subject)
     current = _current_lock(subject, manifest)
     if current:
         urls = index_urls(manifest)
-        return _gather_lock(current, subject.parent, other, progress, urls, image_limit=image_limit)
+        return _gather_lock(current, subject.parent, other, progress, urls, reach=reach)
     target = other or manifest.target
     context = open_context(target, manifest.directory, progress, index_urls(manifest))
-    with progress.task("reading evidence", None), Opener(context, image_limit=image_limit) as opener:
+    opened = Opener(context, image_limit=reach.image_limit, code=reach.code)
+    with progress.task("reading evidence", None), opened as opener:
         return target, gather_manifest(manifest, target, opener)
 
 
@@ -179,11 +207,11 @@ def _gather_lock(
     *,
     bundle: Path | None = None,
     elsewhere: Collection[Sha256] = (),
-    image_limit: int = IMAGE_LIMIT,
+    reach: Reach = DEFAULT_REACH,
 ) -> tuple[Target, Gathered]:
     target = other or lock.target
     context = open_context(target, directory, progress, logins)
-    opened = Opener(context, bundle, elsewhere, image_limit=image_limit)
+    opened = Opener(context, bundle, elsewhere, image_limit=reach.image_limit, code=reach.code)
     with progress.task("reading evidence", None), opened as opener:
         return target, gather_lock(lock, target, opener)
 

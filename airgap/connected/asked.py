@@ -30,6 +30,7 @@ from airgap.connected.index import strip_logins
 from airgap.connected.model_directory import walk
 from airgap.connected.offers import Places
 from airgap.connected.opener import Opener
+from airgap.connected.serving_code import compare_given
 from airgap.connected.simple_index import IndexFile, choose
 from airgap.decode import read_capped
 from airgap.errors import InputError, IntegrityError, SourceError
@@ -113,7 +114,13 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
     seen, failed = read_all(works)
     requirements = tuple(strip_logins(line) for line in lines)
     return stack_of(
-        request.name, Kind.WHEELS, seen, closed=False, unread=skipped | failed, requirements=requirements
+        request.name,
+        Kind.WHEELS,
+        seen,
+        closed=False,
+        unread=skipped | failed,
+        requirements=requirements,
+        serving=compare_given(opener.code, request.name, seen),
     )
 
 

@@ -15,6 +15,7 @@ from airgap.connected.hub import Hub
 from airgap.connected.image_evidence import read_container
 from airgap.connected.index import login_for
 from airgap.connected.opener import Opener
+from airgap.connected.serving_code import compare_given
 from airgap.errors import AirgapError, InputError, IntegrityError, SourceError
 from airgap.lock import Lock as LockDocument
 from airgap.model import (
@@ -114,7 +115,13 @@ def _wheels(artifact: WheelsArtifact, opener: Opener) -> Stack:
     works = {p.name: partial(read, p) for p in artifact.packages if p.file in files}
     seen, unread = read_all(works)
     stack = stack_of(
-        artifact.name, Kind.WHEELS, seen, closed=True, unread=unread, requirements=artifact.requirements
+        artifact.name,
+        Kind.WHEELS,
+        seen,
+        closed=True,
+        unread=unread,
+        requirements=artifact.requirements,
+        serving=compare_given(opener.code, artifact.name, seen),
     )
     return replace(stack, digests=_digests(artifact))
 

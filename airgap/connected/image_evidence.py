@@ -6,22 +6,22 @@ fetched are fetched first, up to a limit, and kept: each is compared with its di
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import BinaryIO
 
 from airgap.connected.opener import Opener
+from airgap.connected.serving_code import LIBRARY, GivenCode, SourceFile, compare
 from airgap.errors import InputError
 from airgap.model import ContainerArtifact, Kind, Sha256, Target
 from airgap.oci import MAX_MANIFEST, Descriptor, ImageIndex, ImageManifest, parse_image, same_platform
 from airgap.readers.decompress import ZSTD_REMEDY, reads_zstd
 from airgap.readers.image import Distribution as Installed
 from airgap.readers.image import Inventory, layers_of, read_image
-from airgap.readers.imports import Guard, Import, Missing, Modules, read_imports
 from airgap.readers.passing import Passing, PassingObject
-from airgap.readers.python_syntax import MAX_SOURCE, NotUnderstood
-from airgap.readiness.components import BrokenImport, Distribution, GpuCode, Stack
+from airgap.readers.python_syntax import NotUnderstood
+from airgap.readiness.components import Distribution, GpuCode, Stack
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, see, stack_of
 from airgap.readiness.rules_gpu import KERNELS
@@ -30,7 +30,6 @@ _ENGINE_FILES = re.compile(
     r"(?:.*/)?(?:site|dist)-packages/(?:vllm/(?:.*/)?[^/]+\.py|torch/version\.py"
     r"|transformers/models/auto/(?:configuration_auto|auto_mappings)\.py)"
 )
-_LIBRARY = re.compile(r"(?:.*/)?(?:site-packages|dist-packages|lib(?:64)?/python[23][^/]*)/.*")
 
 
 def read_container(artifact: ContainerArtifact, target: Target, opener: Opener) -> Stack:
@@ -53,11 +52,15 @@ def read_container(artifact: ContainerArtifact, target: Target, opener: Opener) 
             return opened.enter_context(opener.stream(files[descriptor.digest]))
 
         inventory = read_image(digest, layers_of(manifest, open_layer), _wanted, _passing)
-    return image_stack(artifact.name, artifact.image or artifact.name, inventory)
+    given = [code for code in opener.code if code.stack in ("", artifact.name)]
+    return image_stack(artifact.name, artifact.image or artifact.name, inventory, given)
 
 
-def image_stack(name: str, source: str, inventory: Inventory) -> Stack:
-    """The importable packages as a stack; of a package with copies in two places nothing is certain."""
+def image_stack(name: str, source: str, inventory: Inventory, given: Iterable[GivenCode] = ()) -> Stack:
+    """The importable packages as a stack; of a package with copies in two places nothing is certain.
+
+    `given` is code that will serve on it and is not in it.
+    """
     unread = dict.fromkeys(inventory.unread, "a part of the image that was not read")
     seen: list[Seen] = []
     for key in dict.fromkeys(d.name for d in inventory.distributions if d.site):
@@ -69,8 +72,10 @@ def image_stack(name: str, source: str, inventory: Inventory) -> Stack:
             unread[key] = f"/{copies[0].path} is no METADATA that can be read"
         else:
             seen.append(_see(copies[0], source, inventory))
-    broken = _broken_imports(inventory, source) if "vllm" not in unread else ()
-    return stack_of(name, Kind.CONTAINER, seen, closed=True, unread=unread, broken=tuple(broken))
+    modules = next((one.tables.modules for one in seen if one.tables.modules), None)
+    files = [*_own_code(inventory, source), *(file for code in given for file in code.files)]
+    serving = compare(files, modules) if modules else None
+    return stack_of(name, Kind.CONTAINER, seen, closed=True, unread=unread, serving=serving)
 
 
 def _see(found: Installed, source: str, inventory: Inventory) -> Seen:
@@ -131,28 +136,13 @@ def _wanted(path: str) -> bool:
     """The engines' sources, and code that is no library: what serves is among it."""
     if not path.endswith(".py"):
         return False
-    return bool(_ENGINE_FILES.fullmatch(path)) or not _LIBRARY.fullmatch(path)
+    return bool(_ENGINE_FILES.fullmatch(path)) or not LIBRARY.fullmatch(path)
 
 
-def _broken_imports(inventory: Inventory, source: str) -> Iterator[BrokenImport]:
-    """Imports of vLLM's modules in the image's own code that the vLLM beside it does not have."""
-    copies = inventory.copies("vllm")
-    if len(copies) != 1:
-        return
-    modules = Modules(inventory, f"{copies[0].site}/")
-    for path, file in sorted(inventory.files.items()):
-        if _LIBRARY.fullmatch(path) or not file.data or b"vllm" not in file.data[:MAX_SOURCE]:
-            continue
-        found = read_imports(file.data, path, path.rpartition("/")[2].removesuffix(".py"))
-        for wanted in found if not isinstance(found, NotUnderstood) else ():
-            missing = modules.judge(wanted) if _judgeable(wanted) else None
-            if isinstance(missing, Missing):
-                where = Evidence(source, file.layer, f"/{path}", wanted.line, str(wanted))
-                fails = wanted.guard is Guard.NONE and not wanted.deferred
-                yield BrokenImport(str(wanted), missing.reason, where, fails)
-
-
-def _judgeable(wanted: Import) -> bool:
-    """Compiled modules such as `vllm._C` are not among the sources that were read."""
-    parts = wanted.module.split(".")
-    return parts[0] == "vllm" and not any(part.startswith("_") for part in (*parts, wanted.name))
+def _own_code(inventory: Inventory, source: str) -> list[SourceFile]:
+    """What is no library: the code that serves is among it."""
+    return [
+        SourceFile(file.data, Evidence(source, file.layer, f"/{path}"))
+        for path, file in sorted(inventory.files.items())
+        if file.data and path.endswith(".py") and not LIBRARY.fullmatch(path)
+    ]

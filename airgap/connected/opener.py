@@ -1,7 +1,7 @@
 """Opens the bytes that `check` reads: of a bundle or the store, local files, and by ranges the rest."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
@@ -14,6 +14,7 @@ from requests.auth import AuthBase
 from airgap.connected import containers
 from airgap.connected.kept import Kept
 from airgap.connected.ranges import RemoteSource, fetch_metadata
+from airgap.connected.serving_code import GivenCode
 from airgap.connected.source import Context
 from airgap.connected.transfer import Download
 from airgap.errors import InputError
@@ -48,8 +49,11 @@ class Opener:
         elsewhere: Collection[Sha256] = (),
         *,
         image_limit: int = IMAGE_LIMIT,
+        code: Sequence[GivenCode] = (),
     ) -> None:
         self.context = context
+        self.code = tuple(code)
+        """Code that serves on the packages, as a person named it."""
         self._image_limit = image_limit
         self._bundle = bundle
         self._elsewhere = frozenset(elsewhere)

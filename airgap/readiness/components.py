@@ -78,7 +78,7 @@ class GpuCode:
 
 @dataclass(frozen=True, slots=True)
 class BrokenImport:
-    """An import in an image's own code that the package beside it does not have.
+    """An import in code that serves that the package beside it does not have.
 
     `fails` says that loading the file runs it: nothing guards it, and no function defers it.
     """
@@ -87,6 +87,14 @@ class BrokenImport:
     reason: str
     where: Evidence
     fails: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServingCode:
+    """What became of comparing code that serves with its vLLM: what fails, and what nobody can say."""
+
+    broken: tuple[BrokenImport, ...] = ()
+    undecided: tuple[NotUnderstood, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,8 @@ class Stack:
     vllm: VllmTables | None = None
     torch_cuda: str | NotUnderstood | None = None
     """The CUDA that torch was built for, '' for a build without; None where there is no torch."""
-    broken: tuple[BrokenImport, ...] = ()
+    serving: ServingCode | None = None
+    """None where no such code was compared."""
     gpu_code: tuple[GpuCode, ...] | NotUnderstood | None = None
     """Of vLLM; None where nobody read it."""
     digests: frozenset[str] = frozenset()

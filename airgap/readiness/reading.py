@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from airgap.errors import InputError
 from airgap.model import Kind
+from airgap.readers.imports import Modules
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.serving_tables import Tabled, VllmTables, read_torch_cuda, read_transformers, read_vllm
 from airgap.readers.source import Files
 from airgap.readers.wheel import Metadata, read_wheel
 from airgap.readers.zip import Archive
-from airgap.readiness.components import BrokenImport, Distribution, GpuCode, Stack
+from airgap.readiness.components import Distribution, GpuCode, ServingCode, Stack
 from airgap.readiness.rules_gpu import read_gpu_code
 from airgap.tags import WheelName, normalized_name
 
@@ -26,6 +27,8 @@ class Tables(NamedTuple):
     vllm: VllmTables | None = None
     torch_cuda: str | NotUnderstood | None = None
     gpu_code: tuple[GpuCode, ...] | NotUnderstood | None = None
+    modules: Modules | None = None
+    """Of vLLM: read when they are asked for, which its source must still be open for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def see(distribution: Distribution, files: Files | None, root: str = "") -> Seen
     if files and distribution.key == "transformers":
         tables = Tables(transformers=read_transformers(files, root).model_types)
     elif files and distribution.key == "vllm":
-        tables = Tables(vllm=read_vllm(files, root))
+        tables = Tables(vllm=read_vllm(files, root), modules=Modules(files, root))
     elif files and distribution.key == "torch":
         tables = Tables(torch_cuda=read_torch_cuda(files, root))
     return Seen(distribution, tables)
@@ -100,7 +103,7 @@ def stack_of(
     closed: bool,
     unread: Mapping[str, str],
     requirements: tuple[str, ...] = (),
-    broken: tuple[BrokenImport, ...] = (),
+    serving: ServingCode | None = None,
 ) -> Stack:
     """The packages that run together, and what their engines' tables say."""
     packages = tuple(seen)
@@ -115,7 +118,7 @@ def stack_of(
         tables.get("transformers", Tables()).transformers,
         tables.get("vllm", Tables()).vllm,
         tables.get("torch", Tables()).torch_cuda,
-        broken,
+        serving,
         tables.get("vllm", Tables()).gpu_code,
     )
 

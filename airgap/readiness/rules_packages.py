@@ -15,7 +15,7 @@ from airgap.tags import WheelName, marker_environment, normalized_name, supporte
 PINS = Rule("pin", 1, "every declared requirement is met by the package that is there")
 TAGS = Rule("wheel-tag", 1, "the target's pip accepts every wheel")
 CUDA = Rule("cuda-driver", 2, "the driver runs the CUDA that torch was built for")
-IMPORTS = Rule("imports", 1, "an image's own code imports nothing that its vLLM lacks")
+IMPORTS = Rule("imports", 2, "code that serves imports nothing that its vLLM lacks")
 
 LOCK_FIRST = "run: airgap lock, then check again"
 
@@ -263,10 +263,11 @@ def _judge_driver(stack: Stack, target: Target, cuda: str, who: str, where: Evid
 
 
 def judge_imports(stack: Stack, target: Target) -> Iterator[Judgement]:
-    """The image's own code against the vLLM beside it: the backend that an upgrade of vLLM breaks."""
-    if stack.kind is not Kind.CONTAINER or not (vllm := stack.find("vllm")):
+    """Code that serves against the vLLM it meets: the backend that an upgrade of vLLM breaks."""
+    vllm = stack.find("vllm")
+    if stack.serving is None or vllm is None:
         return
-    for broken in stack.broken:
+    for broken in stack.serving.broken:
         evidence = [broken.where, vllm.states("", broken.reason)]
         if broken.fails:
             yield IMPORTS.blocked(
@@ -284,8 +285,16 @@ def judge_imports(stack: Stack, target: Target) -> Iterator[Judgement]:
                 evidence=evidence,
                 warning=True,
             )
-    if not stack.broken:
-        yield IMPORTS.clear(stack.name, f"the image's own code imports nothing that {vllm.label} lacks")
+    undecided = stack.serving.undecided
+    if undecided:
+        yield IMPORTS.unknown(
+            stack.name,
+            f"{len(undecided)} imports or files of the code that serves cannot be judged: {undecided[0]}",
+            settle="import that code on a staging host",
+            evidence=[Evidence(one.member, "", "", one.line, one.reason) for one in undecided[:3]],
+        )
+    elif not stack.serving.broken:
+        yield IMPORTS.clear(stack.name, f"the code that serves imports nothing that {vllm.label} lacks")
 
 
 def _some(tags: tuple[str, ...]) -> str:
