@@ -186,18 +186,18 @@ def test_for_several_sites_only_what_all_hold_is_left_out(sides: Sides) -> None:
     sides.install(2)
     line = line_of(sides)
     assert line.startswith("- 1 demo/2 ")
-    acknowledge(sides, *line.split(), "--as", "site-b")
+    acknowledge(sides, *line.split(), "--as", "annex")
     document = json.loads(acknowledge(sides, "--json"))
-    assert [site["site"] for site in document["sites"]] == ["site-a", "site-b"]
+    assert [site["site"] for site in document["sites"]] == ["annex", "site-a"]
     sides.lock(3)
     travels = {
         base: sides.stage.run("plan", "demo.toml", "--base", base, "--json").document["travels"]
-        for base in ("acknowledged", "acknowledged:site-a", "acknowledged:site-b")
+        for base in ("acknowledged", "acknowledged:site-a", "acknowledged:annex")
     }
     assert travels == {
         "acknowledged": 400_010,
         "acknowledged:site-a": 400_010,
-        "acknowledged:site-b": 200_010,
+        "acknowledged:annex": 200_010,
     }
     assert "nothing was acknowledged by site-c" in (
         sides.stage.run("plan", "demo.toml", "--base", "acknowledged:site-c", code=10).err

@@ -184,6 +184,17 @@ def test_an_id_is_believed_only_of_what_has_it(made: Sides) -> None:
         assert "expected a base whose inventory is" in refused.err
 
 
+def test_an_inventory_that_lies_about_a_blob_stops_the_build(sides: Sides) -> None:
+    sides.install(1)
+    sides.inventory("site", "-o", "held.json")
+    held = json.loads((sides.stage.directory / "held.json").read_bytes())
+    held["blobs"][name_of(shard(2))]["sha384"] = "0" * 96
+    sides.stage.write("held.json", json.dumps(held))
+    refused = sides.release(2, "--base", "held.json", "--out", "lied", code=6)
+    assert "generation 1 of a site without a name has sha384 000" in refused.err
+    assert not (sides.stage.directory / "lied" / "demo-2").exists()
+
+
 def test_a_lock_or_a_bundle_stands_for_what_the_site_holds(made: Sides) -> None:
     made.lock(1)
     lock = made.stage.directory / "demo.lock.json"
