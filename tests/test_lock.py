@@ -1,6 +1,7 @@
 """The lock: what is written is what is read, and nothing else is."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,17 @@ from hypothesis import given, settings
 
 from airgap.errors import InputError
 from airgap.lock import Lock, distinct_files, parse_lock, render_lock, require_current
-from airgap.model import FileArtifact, Local, LockedFile, Platform, Sha256, Target, bundle_path
+from airgap.model import (
+    FileArtifact,
+    Local,
+    LockedFile,
+    ModelArtifact,
+    Platform,
+    Sha256,
+    Target,
+    Variant,
+    bundle_path,
+)
 from tests.strategies import locks
 
 DIGEST = Sha256("a" * 64)
@@ -113,3 +124,12 @@ def test_a_lock_of_an_older_manifest_is_refused() -> None:
     with pytest.raises(InputError, match="another version of the manifest") as caught:
         require_current(small_lock(), Sha256("b" * 64), "x")
     assert "airgap lock" in caught.value.remedy
+
+
+@pytest.mark.parametrize("chosen", [(), (0, 1)])
+def test_of_variants_exactly_one_is_chosen(chosen: tuple[int, ...]) -> None:
+    variants = tuple(Variant("org/name", "BF16", "because", chosen=index in chosen) for index in range(2))
+    model = ModelArtifact("m", "r", "", "", "", "", "", "", "", (), variants)
+    data = render_lock(replace(small_lock(), artifacts=(model,)))
+    with pytest.raises(InputError, match=r"artifacts\[0\]\.variants: expected exactly one that is chosen"):
+        parse_lock(data, "x")

@@ -12,7 +12,7 @@ from airgap.connected import model_variants
 from airgap.connected.source import Context
 from airgap.errors import BlockedError, InputError, SourceError
 from airgap.manifest import ModelRequest, VariantsRequest
-from airgap.model import Gpu, ModelArtifact
+from airgap.model import Gpu, ModelArtifact, Variant
 from tests.connected.modelling import make_context
 from tests.connected.test_model_claims import hub as hub  # noqa: PLC0414 - a fixture
 from tests.readiness.checkpoints import load
@@ -68,6 +68,24 @@ def test_a_relock_asks_nobody_and_changes_nothing(context: Context, hub: Hub) ->
     assert lock(request, target, before) == before
     assert len(hub.requests) == requests
     assert lock(request, target, None) != before, "--upgrade moves"
+
+
+def test_a_lock_that_someone_edited_is_chosen_anew(context: Context) -> None:
+    request, target = asked("nvfp4", "bf16"), on(context, "8.9")
+    before = lock(request, target)
+    others = (replace(variant, chosen=False) for variant in before.variants)
+    edited = replace(before, variants=(*others, Variant("org/more", "FP8", "because", chosen=True)))
+    assert lock(request, target, edited) == before
+
+
+def test_weights_that_nobody_can_weigh_fit_as_far_as_is_known(context: Context) -> None:
+    for path, data in {**load("modelopt"), "part/pytorch_model.bin": b"pickled"}.items():
+        file = context.directory / "weights" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    local = replace(asked("bf16").variants[0], repo="", path="weights")
+    (found,) = lock(VariantsRequest("gemma", "", (local,)), on(context, "10.0")).variants
+    assert found.reason == "NVFP4 is native on 10.0; the bytes of its tensors are not known"
 
 
 def test_another_gpu_chooses_anew_and_so_does_another_table(context: Context) -> None:
