@@ -31,7 +31,7 @@ from airgap.verify import hash_files, refuse
 ENVIRONMENT_FILE = "env.sh"
 
 Stamp = tuple[int, int, int, int]
-"""Device, inode, size and time of change in nanoseconds: what a write or a replacement alters."""
+"""Device, inode, size and time of modification in nanoseconds: what a write or a replacement alters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Pure. Who signed the record was judged before (`airgap.trust.smoke.judge`).
 from collections.abc import Iterable, Mapping
 
 from airgap.model import Sha256, Sha384, Target
-from airgap.readiness.components import Composition, Model, Stack
+from airgap.readiness.components import Composition, Model, Stack, version_key
 from airgap.readiness.judgement import SmokeRecord
 from airgap.trust.smoke import Attested
 
@@ -38,7 +38,7 @@ def why_not_on(record: SmokeRecord, target: Target) -> str:
     if record.gpu != (gpu.name if gpu else ""):
         there = f"on {record.gpu}" if record.gpu else "without a GPU"
         return f"it ran {there}; the target has {gpu.name if gpu else 'none'}"
-    if gpu and record.capability and record.capability != gpu.compute_capability:
+    if gpu and record.capability and version_key(record.capability) != version_key(gpu.compute_capability):
         return (
             f"its {gpu.name} has compute capability {record.capability}, that of the target"
             f" {gpu.compute_capability}"

@@ -38,6 +38,7 @@ def test_a_gpu_without_a_name_is_nobodys() -> None:
     [
         (RECORD, TARGET, ""),
         (replace(RECORD, capability=""), TARGET, ""),
+        (RECORD, replace(TARGET, gpu=Gpu("NVIDIA L4", "8.9a", 24, 4)), ""),
         (
             replace(RECORD, platform=Platform("linux", "arm64")),
             TARGET,
