@@ -12,6 +12,7 @@ import pytest
 from airgap.errors import InputError
 from airgap.readers.elf import read_elf
 from airgap.readers.fatbin import Architecture, CodeKind, read_architectures
+from airgap.readers.passing import PassingObject
 from airgap.readers.source import BytesSource, FileSource, Source
 from airgap.readers.zip import Archive
 from tests.readers.objects import elf, gpu_code
@@ -117,6 +118,11 @@ def compared(archive: Archive, member: str, cuobjdump: Path, directory: Path) ->
         f"{'compute' if kind == 'ptx' else 'sm'}_{number}"
         for kind, number in re.findall(r"Fatbin (elf|ptx) code:\n=+\narch = sm_(\w+)", said)
     )
+    passing = PassingObject(member, path.stat().st_size)
+    for chunk in archive.open(member):
+        passing.feed(chunk)
+    passing.end()
+    assert {str(architecture) for architecture in passing.architectures} == set(expected), passing.problem
     with FileSource(path) as source:
         assert counted(source) == counted(archive.source(member)) == expected
     return expected
