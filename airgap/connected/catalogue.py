@@ -11,7 +11,7 @@ from airgap.connected.simple_index import IndexFile
 from airgap.errors import AirgapError
 from airgap.model import Target
 from airgap.readiness.reading import Seen, read_name
-from airgap.readiness.search import Depth, Exhausted
+from airgap.readiness.search import Depth, OutOfRequests
 from airgap.tags import supported_tags
 
 
@@ -26,7 +26,7 @@ class Catalogue:
     _read: dict[tuple[str, Version, Depth], Seen | AirgapError] = field(default_factory=dict)
 
     def offers(self, project: str, *, prereleases: bool = False) -> tuple[Release, ...]:
-        """Every release, the oldest first. Raises SourceError, InputError, Exhausted."""
+        """Every release, the oldest first. Raises SourceError, InputError, OutOfRequests."""
         if project not in self._files:
             self._files[project] = self.places.files(project, self.opener)
         return releases(self._files[project], project, supported_tags(self.target), prereleases=prereleases)
@@ -35,12 +35,12 @@ class Catalogue:
         return [release.version for release in self.offers(project, prereleases=prereleases)]
 
     def read(self, project: str, version: Version, depth: Depth) -> Seen:
-        """A release. Raises InputError or SourceError, the same each time; Exhausted for want of requests."""
+        """A release. Raises InputError or SourceError, the same each time; and OutOfRequests."""
         key = project, version, depth
         if key not in self._read:
             try:
                 self._read[key] = self._open(project, version, depth)
-            except Exhausted:
+            except OutOfRequests:
                 raise
             except AirgapError as error:
                 self._read[key] = error

@@ -8,12 +8,12 @@ from requests.auth import AuthBase
 
 from airgap.connected.transfer import Reply, Transfer
 from airgap.progress import Progress
-from airgap.readiness.search import Exhausted
+from airgap.readiness.search import OutOfRequests
 from airgap.store import Store
 
 
 class Metered(Transfer):
-    """Counts requests and the bytes of their answers; the request after the `limit`th raises Exhausted.
+    """Counts requests and the bytes of their answers; the request after the `limit`th raises OutOfRequests.
 
     What is tried again after a failure counts once; local files do not count. Progress advances by bytes.
     """
@@ -59,7 +59,7 @@ class Metered(Transfer):
     def _count(self, what: str) -> None:
         with self._counting:
             if self.requests >= self.limit:
-                raise Exhausted(
+                raise OutOfRequests(
                     f"{what}: all {self.limit} requests that were allowed are spent",
                     remedy="allow more, or ask for fewer releases",
                 )

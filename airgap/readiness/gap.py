@@ -11,13 +11,16 @@ from airgap.readiness.components import Composition, Model
 from airgap.readiness.judgement import Judgement, Verdict
 from airgap.readiness.reading import Seen, stack_of
 from airgap.readiness.rules_models import ARCHITECTURE, METHOD, MODEL_TYPE, look_up_type
-from airgap.readiness.rules_packages import PINS, TAGS
+from airgap.readiness.rules_packages import PINS, TAGS, only_unchosen
 
 SHORT = {MODEL_TYPE.id: "type", ARCHITECTURE.id: "arch", METHOD.id: "method", PINS.id: "pin", TAGS.id: "tag"}
 """Rules as a cell has room for them; the others by their own names."""
 
 DECIDING = (ARCHITECTURE.id, MODEL_TYPE.id, METHOD.id)
-"""Rules that must decide, or the pair is unknown. The others judge what is not of the two releases."""
+"""Rules that must decide, or the pair is unknown; pins, too, as far as they are between the two.
+
+The others judge what is not of the two releases.
+"""
 
 _PAIR = "pair"
 
@@ -126,8 +129,12 @@ def _judge(model: Model, target: Target, vllm: Candidate, library: Candidate) ->
         return Cell(vllm, library, unread=f"{unread[0].label}: {unread[0].seen}")
     stack = stack_of(_PAIR, Kind.WHEELS, seen, closed=False, unread={})
     report = judge(Composition(target, (stack,), (replace(model, served_by=stack, server=_PAIR),)))
-    unknown = tuple(j for j in report.judgements(Verdict.UNKNOWN) if j.rule in DECIDING)
+    unknown = tuple(j for j in report.judgements(Verdict.UNKNOWN) if _decides(j))
     return Cell(vllm, library, report.judgements(Verdict.BLOCKED), unknown)
+
+
+def _decides(judgement: Judgement) -> bool:
+    return judgement.rule in DECIDING or (judgement.rule == PINS.id and not only_unchosen(judgement))
 
 
 def registered(model: Model, candidate: Candidate) -> Entry | NotUnderstood | None:

@@ -47,6 +47,11 @@ def judge_pins(stack: Stack, target: Target) -> Iterator[Judgement]:
         )
 
 
+def only_unchosen(judgement: Judgement) -> bool:
+    """Whether a pin is unknown for no other reason than that nothing has chosen what is needed besides."""
+    return judgement.rule == PINS.id and judgement.remedy == LOCK_FIRST
+
+
 def _declared(stack: Stack, target: Target) -> Iterator[tuple[Distribution, Pin | InputError]]:
     """Every requirement of every package; extras are those that anything in the stack asks for."""
     environment = marker_environment(target)

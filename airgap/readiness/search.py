@@ -23,7 +23,7 @@ from airgap.readiness.components import Composition, Distribution, Model, Stack
 from airgap.readiness.judgement import Judgement, Report, Verdict
 from airgap.readiness.reading import Seen, seen_in, stack_of
 from airgap.readiness.rules_models import ARCHITECTURE, METHOD, MODEL_TYPE
-from airgap.readiness.rules_packages import PINS
+from airgap.readiness.rules_packages import PINS, only_unchosen
 from airgap.readiness.steps import Step, walk
 from airgap.tags import normalized_name
 
@@ -34,7 +34,7 @@ _DECIDING = {MODEL_TYPE.id, ARCHITECTURE.id, METHOD.id}
 """Rules that the sources of a candidate decide: one that held must go on to be decided."""
 
 
-class Exhausted(SourceError):
+class OutOfRequests(SourceError):
     """More requests than were allowed would be needed."""
 
 
@@ -47,7 +47,7 @@ class Depth(IntEnum):
 
 
 class Releases(Protocol):
-    """Releases that an index knows. Both raise Exhausted, or another AirgapError for one that is damaged."""
+    """Releases that an index knows. Both raise OutOfRequests, or another AirgapError for what is damaged."""
 
     def releases(self, project: str, *, prereleases: bool) -> Sequence[Version]: ...
 
@@ -151,7 +151,7 @@ class Search:
             for key, block in every.items() if len(every) > 1 and not found else ():
                 self._goal = {key: block}
                 self._look(found, [])
-        except SourceError as error:  # Exhausted is one
+        except SourceError as error:  # OutOfRequests is one
             stopped = error.message
         found.sort(key=lambda suggestion: suggestion.steps)
         return Found(self.stack.name, blocks, tuple(found), tuple(vain), stopped=stopped)
@@ -192,7 +192,7 @@ class Search:
         reasons: Counter[str] = Counter()
         for moves in candidates:
             report, reason = self._try(moves)
-            if report:
+            if report is not None:
                 clears = tuple(self._goal.values())
                 found.append(Suggestion(clears, moves, self._requirements(moves), self._undecided(report)))
                 return
@@ -213,7 +213,7 @@ class Search:
                     self.catalogue.read(move.project, move.after.version, depth)
                     for move, depth in zip(moves, depths, strict=True)
                 ]
-            except Exhausted:
+            except OutOfRequests:
                 raise
             except AirgapError as error:
                 return None, error.message
@@ -235,6 +235,8 @@ class Search:
                 return block.gap
         if not complete:
             return ""
+        if unclear := self._unclear_pins(report) - self._unclear_pins(self._before):
+            return min(unclear)
         before = {c.name: c.rules for c in self._before.components}
         for component in report.components:
             for rule, verdict in component.rules.items():
@@ -243,6 +245,10 @@ class Search:
                 if verdict is Verdict.UNKNOWN and owed and rule != PINS.id:
                     return f"{rule} is unknown with it"
         return ""
+
+    def _unclear_pins(self, report: Report) -> set[str]:
+        unknown = report.judgements(Verdict.UNKNOWN)
+        return {j.message for j in unknown if j.rule == PINS.id and not only_unchosen(j)}
 
     def _undecided(self, report: Report) -> tuple[str, ...]:
         before = {(c.name, rule): v for c in self._before.components for rule, v in c.rules.items()}

@@ -117,6 +117,12 @@ def test_a_release_that_cannot_be_read_is_unknown() -> None:
     assert as_json(found)["cells"][1]["verdict"] == "unknown"  # type: ignore[index]
 
 
+def test_pins_that_cannot_be_read_are_unknown() -> None:
+    vllms = [candidate(engine("1.0", "=>4", "Tiny"))]
+    found = judge_pairs(model(TINY), TARGET, vllms, [candidate(library("4.0", "tiny"))])
+    assert [str(cell) for cell in found.cells] == ["unknown: pin?"]
+
+
 class Page(HTMLParser):
     """Elements, attributes that fetch something, and the text."""
 

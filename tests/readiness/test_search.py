@@ -12,7 +12,7 @@ from airgap.errors import InputError
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readiness.components import Stack
 from airgap.readiness.reading import Seen, read_name
-from airgap.readiness.search import Depth, Exhausted, Found, Search, opened, with_moves
+from airgap.readiness.search import Depth, Found, OutOfRequests, Search, opened, with_moves
 from airgap.readiness.suggestions import Suggested, pasteable, render_suggested
 from tests.readers.recordings import TRANSFORMERS, VLLM
 from tests.readiness.compositions import (
@@ -46,7 +46,7 @@ class Known:
         if depth is Depth.NAME:
             return read_name(seen.distribution.file, seen.distribution.digest)
         if len(self.asked) >= self.limit:
-            raise Exhausted(f"all {self.limit} requests are spent")
+            raise OutOfRequests(f"all {self.limit} requests are spent")
         if str(version) in self.damaged:
             raise InputError(f"{version} is damaged")
         self.asked.append((project, str(version), depth))
@@ -161,6 +161,12 @@ def test_a_release_whose_table_moved_is_no_answer() -> None:
     known = index(moved, library("4.2", "tiny"))
     found = tiny([engine("1.0", ">=4", "Tiny"), library("4.0")], known)
     assert moves(found) == [["transformers 4.2"]]
+
+
+def test_a_release_whose_pins_cannot_be_read_is_no_answer() -> None:
+    known = index(engine("1.1", "=>5", "Tiny"), engine("1.2", ">=5", "Tiny"))
+    found = tiny([engine("1.0", "<5", "Tiny"), library("5.0", "tiny")], known)
+    assert moves(found) == [["vllm 1.2"]]
 
 
 def test_a_damaged_release_is_passed_over() -> None:
