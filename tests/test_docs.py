@@ -20,7 +20,9 @@ from types import ModuleType
 import click
 import pytest
 
+from airgap.audit import policy
 from airgap.audit.findings import RULES
+from airgap.audit.vulnerabilities import UNKNOWN, VULNERABLE
 from airgap.cli import INTERRUPTED
 from airgap.errors import AirgapError
 from airgap.manifest import (
@@ -270,6 +272,9 @@ def toml_blocks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("where", "text"), toml_blocks(), ids=[where for where, _ in toml_blocks()])
 def test_examples_are_manifests(where: str, text: str) -> None:
     """An example need not repeat the tables it is not about."""
+    if where.startswith("policy.md:"):
+        assert policy.parse_policy(text.encode(), where).rules
+        return
     missing = [table for begin, table in WHOLE.items() if not re.search(f"^{re.escape(begin)}", text, re.M)]
     parse_manifest("\n".join([text, *missing]).encode(), where, Path("."))
 
@@ -299,6 +304,11 @@ def test_every_key_is_described(heading: str, value: type) -> None:
     described = re.findall(r"^\| `([^`]+)` \|", table.group(), re.M)
     separator = "_" if value is Gpu else "-"
     assert sorted(described) == sorted(field.name.replace("_", separator) for field in fields(value))
+
+
+def test_every_rule_of_a_policy_is_described() -> None:
+    text = (DOCS / "policy.md").read_text()
+    assert [rule for rule in (*policy.RULES, *policy.CHECKS) if f"`{rule}`" not in text] == []
 
 
 # ------------------------------------------------------------------ the commands' page
@@ -373,7 +383,8 @@ def test_every_finding_of_an_audit_is_explained_with_its_severity() -> None:
     """And none that no audit makes."""
     _, _, section = (DOCS / "audit.md").read_text().partition("\n### Findings\n")
     rows = re.findall(r"^\| `(audit-[a-z-]+)` \| (error|warning|info) \|", section, re.M)
-    assert sorted(rows) == sorted((rule.code, rule.severity.value) for rule in RULES)
+    made = [(rule.code, rule.severity.value) for rule in RULES]
+    assert sorted(rows) == sorted([*made, (VULNERABLE, "warning"), (UNKNOWN, "warning")])
 
 
 def slug(heading: str) -> str:

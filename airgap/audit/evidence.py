@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
-from airgap.audit.rating import Rating
+from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
 from airgap.manifest import target_table
 from airgap.model import Finding, Kind, Severity, Sha256, Sha384, Target
 from airgap.trust.instant import render_instant
@@ -312,95 +312,6 @@ class ModelFact:
     def quantized_share(self) -> float:
         """Of its parameters, from 0 to 1."""
         return self.quantized_parameters / self.parameters if self.parameters else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictFact:
-    """What `airgap check` says of one component."""
-
-    component: str
-    kind: Kind
-    verdict: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VulnerabilityFact:
-    """One vulnerability of one package, whatever number of databases name it.
-
-    `id` is its CVE where it has one; `fixed` are the versions that end the affected ranges, oldest first.
-    """
-
-    id: str
-    aliases: tuple[str, ...]
-    rating: Rating
-    package: str
-    version: str
-    ecosystem: Ecosystem
-    artifact: str
-    path: str
-    """As of its `PackageFact`."""
-    fixed: tuple[str, ...]
-    summary: str
-
-    @property
-    def subject(self) -> str:
-        return f"{self.artifact}: {self.package} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class VulnerabilityData:
-    """What the packages were judged against: a file or `artifact NAME`, and how old it is.
-
-    `newest` is when any of its advisories last changed; None where none says so.
-    """
-
-    source: str
-    sha256: Sha256
-    advisories: int
-    newest: datetime | None
-    age_days: int | None
-    ecosystems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Waiver:
-    """Who lets a subject break a rule, why, and until when. `used` is whether anything needed it."""
-
-    rule: str
-    subject: str
-    reason: str
-    name: str
-    expires: date
-    used: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One rule of the policy that one subject breaks; `waived` is the waiver that lets it pass."""
-
-    rule: str
-    subject: str
-    message: str
-    remedy: str = ""
-    waived: Waiver | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFact:
-    """The policy that judged. `waivers` are all it has, `violations` those that were waived among them."""
-
-    where: str
-    sha256: Sha256
-    rules: tuple[str, ...]
-    """Those it sets, in the file's own spelling."""
-    waivers: tuple[Waiver, ...]
-    violations: tuple[Violation, ...]
-
-    @property
-    def broken(self) -> tuple[Violation, ...]:
-        """What no waiver lets pass."""
-        return tuple(violation for violation in self.violations if violation.waived is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile
             version,
             licence=system.license[:_LICENCE],
             source_name=_source_name(system.source),
+            source_version=system.source_version,
         )
 
 

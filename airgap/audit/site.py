@@ -3,11 +3,13 @@
 Their documents lie in the store, the envelopes among them, so each is judged again by the root of today.
 """
 
+from collections.abc import Sequence
+
 from airgap.audit.evidence import Audit, Subject, SubjectKind
 from airgap.audit.reading import read_blobs
 from airgap.audit.run import Judge, Part, conclude, judge_envelope, wanted_of
 from airgap.decode import MAX_DOCUMENT
-from airgap.isolated.generation import load_member, stated_blobs
+from airgap.isolated.generation import Member, load_member, stated_blobs
 from airgap.isolated.site import Site
 from airgap.media import Media
 from airgap.model import Kind, Sha256
@@ -28,9 +30,23 @@ def audit_site(
     Raises IntegrityError when a bundle's documents are too damaged to say what is installed, HostError when
     the site cannot be read.
     """
+    members = [load_member(site, bundle) for bundle in site.record().bundles]
+    return audit_members(site, members, where, name, judging, progress=progress, jobs=jobs)
+
+
+def audit_members(
+    site: Site,
+    members: Sequence[Member],
+    where: str,
+    name: str,
+    judging: Judge,
+    *,
+    progress: Progress,
+    jobs: int | None = None,
+) -> Audit:
+    """Audit bundles whose bytes are in the site's store, in force or not yet. Raises as `audit_site` does."""
     parts = []
     found = []
-    members = [load_member(site, bundle) for bundle in site.record().bundles]
     for member in members:
         bundle = member.bundle
         envelope = site.store.read(bundle.envelope, max_bytes=MAX_DOCUMENT)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airgap.audit.advisories import Database
-from airgap.audit.evidence import Ecosystem, PackageFact, VulnerabilityFact
+from airgap.audit.answers import VulnerabilityFact
+from airgap.audit.evidence import Ecosystem, PackageFact
 from airgap.audit.osv import Advisory, Answer, Evaluation, evaluate, same_package
 from airgap.audit.rating import CVSS_REMEDY, Rating, rate, scores_vectors
 from airgap.model import Finding, Severity

@@ -37,7 +37,9 @@ class Verbs(click.Group):
         "verify", "receive", "install", "status", "rollback", "uninstall", "gc", "export", "load", "push",
         "inventory", "smoke", "receipt",
     )  # fmt: skip
-    both: ClassVar[tuple[str, ...]] = ("inspect", "audit", "diff", "attest", "key", "trust", "probe")
+    both: ClassVar[tuple[str, ...]] = (
+        "inspect", "audit", "diff", "policy", "attest", "key", "trust", "probe",
+    )  # fmt: skip
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for verb in (*self.connected, *self.isolated, *self.both) if _carried(verb)]
@@ -96,6 +98,7 @@ HELP = {
     "smoke": "run a command against a site and sign what ran on which GPU",
     "inspect": "show what is in a bundle",
     "diff": "show what changed between locks, bundles or sites",
+    "policy": "write a policy: what a site lets in",
     "attest": "put records of smoke runs into a bundle",
     "audit": "look inside of everything, and say what is wrong",
     "key": "make holders' key pairs",

@@ -10,9 +10,12 @@ import click
 
 from airgap.audit.evidence import Audit, BundleFact, SubjectKind
 from airgap.audit.pack import PAGE, render_pack, require_libraries
+from airgap.audit.policy import load_policy
+from airgap.audit.rating import Rating
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site, is_site
-from airgap.cli.options import FILE, json_option, root_options
+from airgap.cli.options import FILE, json_option, policy_options, root_options
+from airgap.cli.policing import judged, policy_lines
 from airgap.cli.stated import read_envelope
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.cli.verdicts import verdicts_of
@@ -32,9 +35,10 @@ from airgap.trust.instant import render_instant
     epilog="""\b
 Examples
   airgap audit /media/disc1 --site /srv/airgap -o evidence
-  airgap audit /srv/airgap
+  airgap audit /srv/airgap --osv all.zip --policy policy.toml
 Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was signed,
-  7 the signatures do not hold, 8 found what --fail-on names, 9 it cannot be read, or DIR not written
+  7 the signatures do not hold, 8 the policy is broken, or found what --fail-on
+  names, 9 it cannot be read, or DIR not written
 """
 )
 @click.argument("subject", type=FILE, metavar="BUNDLE|SITE")
@@ -56,6 +60,7 @@ Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was sig
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that read; default one per CPU."
 )
+@policy_options
 @json_option
 def audit(
     subject: Path,
@@ -68,18 +73,23 @@ def audit(
     fail_on: str | None,
     check: bool,
     jobs: int | None,
+    policy_file: Path | None,
+    osv: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Read every byte of SUBJECT once, look inside of everything, and say what it is and what is wrong.
 
     Offline, and nothing is unpacked, imported or run. A SITE is judged by its own root.
     """
+    policy = load_policy(policy_file) if policy_file else None
     if out and not no_sbom:
         require_libraries()
     progress = progress_for(json=as_json)
     found = _audit(subject, site, root, fingerprint, progress, jobs)
     if check and not _damaged(found):
         found = replace(found, verdicts=verdicts_of(subject, progress))
+    with Media(subject) as media:
+        found = judged(found, media, policy, osv, progress)
     written = _write(found, out, sbom=not no_sbom) if out else []
     if as_json:
         emit(found.as_json())
@@ -140,6 +150,8 @@ def _exit_code(found: Audit, fail_on: str | None) -> int:
         return TrustError.exit_code
     if _damaged(found):
         return IntegrityError.exit_code
+    if found.policy and found.policy.broken:
+        return PolicyError.exit_code
     order = list(Severity)
     if fail_on and any(order.index(one.severity) <= order.index(Severity(fail_on)) for one in found.findings):
         return PolicyError.exit_code
@@ -167,11 +179,23 @@ def _page(found: Audit) -> Iterator[str]:
     if licences:
         most = ", ".join(f"{name} {count}" for name, count in licences.most_common(6))
         yield f"  licences: {most}{' and others' if len(licences) > 6 else ''}"
+    yield from _vulnerabilities(found)
+    yield from policy_lines(found.policy)
     counts = [f"{count} {severity.value}" for severity, count in found.by_severity().items() if count]
     yield f"findings: {', '.join(counts) or 'none'}"
     if found.findings:
         codes = Counter(finding.code for finding in found.findings)
         yield "  " + ", ".join(f"{code} {count}" for code, count in codes.most_common())
+
+
+def _vulnerabilities(found: Audit) -> Iterator[str]:
+    for data in found.vulnerability_data:
+        age = "of unknown age" if data.age_days is None else f"{data.age_days} days old"
+        yield f"  advisories of {data.source}: {data.advisories}, {age} ({', '.join(data.ecosystems[:5])})"
+    if found.vulnerabilities is not None:
+        counts = Counter(one.rating for one in found.vulnerabilities)
+        said = ", ".join(f"{counts[rating]} {rating}" for rating in Rating if counts[rating])
+        yield f"  vulnerabilities: {said or 'none that is known'}"
 
 
 def _bundle(bundle: BundleFact) -> Iterator[str]:

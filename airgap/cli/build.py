@@ -3,11 +3,12 @@
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from airgap.cli.base import base_option, chosen_base
-from airgap.cli.options import FILE, instant, json_option, lifetime
+from airgap.cli.options import FILE, asked_policy, instant, json_option, lifetime, policy_options
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.signing import load_signers, read_root, roots_beside, show_signatures, signature_state
 from airgap.cli.split import medium_of, write_volumes
@@ -30,6 +31,9 @@ from airgap.trust.root import Floor
 from airgap.trust.statement import MAX_SEQUENCE
 from airgap.volumes import Medium, medium_options
 
+if TYPE_CHECKING:
+    from airgap.cli.policing import Policed
+
 
 @click.command(
     epilog="""\b
@@ -37,8 +41,8 @@ Examples
   airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --out out
   airgap build gemma4.toml --key keys/alice.key --root trust/1.root.json --base acknowledged
 Exit codes: 0 built (holders may still have to sign), 3 no current lock or the bundle exists,
-  4 a source failed, 6 bytes are not what was locked, 7 a key may not sign, 9 no space or permission,
-  10 nothing at hand has the inventory that --base names
+  4 a source failed, 6 bytes are not what was locked, 7 a key may not sign, 8 the policy is broken,
+  9 no space or permission,  10 nothing at hand has the inventory that --base names
 """
 )
 @click.argument("manifest", type=FILE)
@@ -69,6 +73,7 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
     "--volume-size", type=medium_of, metavar="SIZE", help="Then split it, as airgap split --size does."
 )
 @click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
+@policy_options
 @passphrase_option
 @json_option
 def build(
@@ -85,6 +90,8 @@ def build(
     patch: bool,
     volume_size: Medium | None,
     replace: bool,
+    policy_file: Path | None,
+    osv: tuple[str, ...],
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
@@ -96,7 +103,9 @@ def build(
     With --base the bundle is a delta: it carries only what that base lacks, and a site that does not
     hold the rest refuses it. With --patch a blob that shares most of its bytes with blobs of the base,
     a fine-tuned shard or a rebuilt layer, travels as a patch; this reads the base once.
+    With --policy what was laid out is looked into before it gets its name.
     """
+    policing = asked_policy(policy_file, osv)
     locked = read_locked(manifest)
     trusted = read_root(root)
     roots = roots_beside(root, trusted)
@@ -107,6 +116,12 @@ def build(
     if patch and not bases:
         raise click.UsageError("--patch compares with what --base BASE has")
     base = chosen_base(bases, context.store, locked.lock.audience)
+    policed: list[Policed] = []
+
+    def accept(staged: Path) -> None:
+        if policing:
+            policed.append(policing.staged(staged, progress))
+
     with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:
             _note_first(locked.lock.channel)
@@ -123,14 +138,18 @@ def build(
             context=context,
             base=base,
             patch=patch,
+            accept=accept,
         )
     surveyed = survey(built.envelope, trusted)
     if not as_json:
         _show(built, surveyed, base)
+        for line in policed[0].lines() if policed else ():
+            click.echo(printable(line))
         _show_installer(built, carried_installer(locked.lock))
     volumes = _split(built, surveyed, volume_size, progress, quiet=as_json) if volume_size else []
     if as_json:
-        emit(_document(built, surveyed) | {"volumes": [str(volume) for volume in volumes]})
+        policy = policed[0].document if policed else None
+        emit(_document(built, surveyed) | {"volumes": [str(v) for v in volumes], "policy": policy})
 
 
 def _split(

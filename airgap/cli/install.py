@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from airgap.cli.options import asked_policy, policy_options
 from airgap.cli.receive import reception_code, reception_document, show_reception
 from airgap.cli.site import asked, describe, wait_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
@@ -15,7 +17,7 @@ from airgap.errors import MissingPartError
 from airgap.isolated.arrival import Arrival, ArrivedMedia
 from airgap.isolated.generation import Member
 from airgap.isolated.host import judge_host
-from airgap.isolated.install import Installed, plan_install
+from airgap.isolated.install import Approval, Installed, plan_install
 from airgap.isolated.install import install as install_bundles
 from airgap.isolated.plan import Plan, require_fit
 from airgap.isolated.receive import Reception, arrived, plan_reception, receive
@@ -27,6 +29,9 @@ from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.volume_reading import is_volume
 
+if TYPE_CHECKING:
+    from airgap.cli.policing import Policed, Policing
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -36,8 +41,9 @@ Examples
   airgap install /media/disc1 --site /srv/airgap --dry-run
   airgap install /media/disc1 /media/disc2 --site /srv/airgap
   airgap install /media/disc1 --site /srv/airgap --venv /opt/serving --set serving
+  airgap install /media/disc1 --site /srv/airgap --policy policy.toml
 Exit codes: 0 installed or already there, 3 not a bundle or no such set, 6 bytes differ,
-  7 signatures, root or sequence do not hold, 8 artifacts of two bundles collide,
+  7 signatures, root or sequence do not hold, 8 the policy is broken or artifacts of two bundles collide,
   9 no space, no permission, the media cannot be read, or this host cannot make the venv,
   10 a delta counts on what the site lacks
 After anything but 0 nothing installed has changed; run the same command again. Where only making
@@ -53,6 +59,7 @@ Newer roots that BUNDLE brings are kept as soon as they are proven.
 )
 @click.option("--set", "wheels", metavar="NAME", default="", help="The wheels set; default: the only one.")
 @click.option("--python", metavar="EXE", default="", help="Of the venv; default: the target's, on the PATH.")
+@policy_options
 @wait_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def install(
@@ -63,6 +70,8 @@ def install(
     venv: Path | None,
     wheels: str,
     python: str,
+    policy_file: Path | None,
+    osv: tuple[str, ...],
     wait: float,
     as_json: bool,
 ) -> int:
@@ -72,10 +81,11 @@ def install(
     neither, what has arrived whole is installed.
     Bundles of other names stay; a newer bundle replaces the older one of its name. Wheels for another
     Python, machine or glibc than this host's are told before anything is copied; with --venv they are
-    an error.
+    an error. With --policy, what was copied is looked into before anything of it is in force.
     """
     if venv is None and (wheels or python):
         raise click.UsageError("--set and --python say how to make --venv DIR")
+    policing = _asked_policy(policy_file, osv, dry_run=dry_run)
     trusted_root(site, None, None)  # before anything is made at a place that was meant otherwise
     target = Site(site)
     request = VenvRequest(venv, wheels, python) if venv else None
@@ -91,6 +101,8 @@ def install(
             print_findings(told, err=True)
 
     now = datetime.now(UTC).replace(microsecond=0)
+    policed: list[Policed] = []
+    accept = _acceptance(policing, target, now, progress, policed)
     with ExitStack() as opened:
         given = [opened.enter_context(Media(bundle)) for bundle in bundles]
         volumes = [one for one in given if is_volume(one)]
@@ -111,21 +123,48 @@ def install(
             done = Installed(target.current(), plan_install(media, target, now, approve=approve), built=False)
         else:
             done = install_bundles(
-                media, target, now, asked=words, progress=progress, wait=wait, approve=approve
+                *(media, target, now),
+                asked=words,
+                progress=progress,
+                wait=wait,
+                approve=approve,
+                accept=accept,
             )
     if not as_json:
-        _show(done, target, dry_run=dry_run)
+        _show(done, target, policed, dry_run=dry_run)
     made = None
     if request and not dry_run:
         made = make_venv(target, request, asked=words, progress=progress, wait=wait)
     if as_json:
-        document = {"site": shown(str(target.root)), "dry_run": dry_run, **_document(done, told)}
+        document = {"site": shown(str(target.root)), "dry_run": dry_run, **_document(done, told, policed)}
         emit(document | {"venv": _venv_document(made) if made else None})
     elif made:
         _show_venv(made)
     if dry_run:
         require_fit(target, done.plan)
     return 0
+
+
+def _asked_policy(policy_file: Path | None, osv: tuple[str, ...], *, dry_run: bool) -> "Policing | None":
+    policing = asked_policy(policy_file, osv)
+    if policing and dry_run:
+        raise click.UsageError(
+            "--dry-run copies nothing to look into: airgap verify BUNDLE --policy FILE does"
+        )
+    return policing
+
+
+def _acceptance(
+    policing: "Policing | None", site: Site, now: datetime, progress: Progress, policed: "list[Policed]"
+) -> Approval | None:
+    """What judges the bundles that are brought by a policy, and keeps its answer in `policed`."""
+    if policing is None:
+        return None
+
+    def accept(newcomers: Sequence[Member]) -> None:
+        policed.append(policing.members(site, newcomers, now, progress))
+
+    return accept
 
 
 def _receive(
@@ -168,11 +207,13 @@ def _venv_document(made: MadeVenv) -> dict[str, object]:
     }
 
 
-def _show(done: Installed, site: Site, *, dry_run: bool) -> None:
+def _show(done: Installed, site: Site, policed: "Sequence[Policed]", *, dry_run: bool) -> None:
     plan = done.plan
     print_findings(plan.findings)
     for bundle in plan.bundles:
         click.echo(f"{bundle}, signed by {', '.join(bundle.signers)}")
+    for line in (line for one in policed for line in one.lines()):
+        click.echo(printable(f"  {line}"))
     if plan.unchanged and not done.built:
         checked = "" if dry_run else "; every byte of it was checked"
         click.echo(f"  already installed; generation {done.generation} stays current{checked}")
@@ -197,7 +238,7 @@ def _show_plan(plan: Plan, verb: str) -> None:
     click.echo(f"  space: {human_bytes(plan.needed.bytes)} of {human_bytes(plan.free.bytes)} free{inodes}")
 
 
-def _document(done: Installed, told: Sequence[Finding]) -> dict[str, object]:
+def _document(done: Installed, told: Sequence[Finding], policed: "Sequence[Policed]") -> dict[str, object]:
     plan = done.plan
     return {
         "generation": done.generation,
@@ -210,4 +251,5 @@ def _document(done: Installed, told: Sequence[Finding]) -> dict[str, object]:
         "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},
         "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},
         "free": {"bytes": plan.free.bytes, "inodes": plan.free.inodes},
+        "policy": policed[0].document if policed else None,
     }

@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from airgap.errors import InputError
 from airgap.trust.instant import parse_instant
+
+if TYPE_CHECKING:
+    from airgap.cli.policing import Policing
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -67,3 +70,29 @@ def root_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def policy_options(command: Command) -> Command:
+    """Adds `--policy` and `--osv`; `asked_policy` reads them."""
+    for option in (
+        click.option(
+            "--osv",
+            multiple=True,
+            metavar="FILE|ARTIFACT",
+            help="Advisories: an OSV export. Default: those among the artifacts.",
+        ),
+        click.option("--policy", "policy_file", type=FILE, metavar="FILE", help="Judge by this policy."),
+    ):
+        command = option(command)
+    return command
+
+
+def asked_policy(policy_file: Path | None, osv: tuple[str, ...]) -> "Policing | None":
+    """For a verb that looks inside for a policy's sake alone. Raises InputError with all of its problems."""
+    if policy_file is None:
+        if osv:
+            raise click.UsageError("--osv gives the advisories that --policy FILE judges by")
+        return None
+    from airgap.cli.policing import read_policing  # noqa: PLC0415 - see that module
+
+    return read_policing(policy_file, osv)

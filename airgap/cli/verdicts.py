@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from airgap.audit.evidence import VerdictFact
+from airgap.audit.answers import VerdictFact
 from airgap.errors import HostError
 from airgap.progress import Progress
 from airgap.readiness.judgement import Judged, Report, Verdict

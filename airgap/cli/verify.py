@@ -5,14 +5,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from airgap.cli.options import asked_policy, policy_options
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.cli.volumes import Refused, show_volumes, volumes_document
-from airgap.errors import IntegrityError, MissingPartError, TrustError
+from airgap.errors import IntegrityError, MissingPartError, PolicyError, TrustError
 from airgap.isolated.counted import Lacking, counted_by, lost_blobs, uses_of
 from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
@@ -25,6 +27,9 @@ from airgap.verify import Verification, examine, open_signed
 from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
 from airgap.volume_reading import is_volume
 
+if TYPE_CHECKING:
+    from airgap.cli.policing import Policed
+
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
@@ -34,6 +39,8 @@ class _Verified:
     verification: Verification
     lacking: Lacking | None
     records: tuple[Record, ...]
+    policed: "Policed | None"
+    """None without a policy, and for a bundle that is not as signed."""
 
 
 _PATH = click.Path(path_type=Path)
@@ -45,8 +52,9 @@ Examples
   airgap verify /media/disc1 --site /srv/airgap
   airgap verify /media/disc1 /media/disc2 --site /srv/airgap
   airgap verify /media/disc1 --root 1.root.json --fingerprint "9f3a 01c4 …"
+  airgap verify /media/disc1 --site /srv/airgap --policy policy.toml
 Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
-  7 signatures, root or sequence do not hold, 9 the media cannot be read,
+  7 signatures, root or sequence do not hold, 8 the policy is broken, 9 the media cannot be read,
   10 all as signed, but volumes lack, or what a delta counts on
 """
 )
@@ -58,6 +66,7 @@ Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that hash; default one per CPU."
 )
+@policy_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def verify(
     bundles: Sequence[Path],
@@ -67,6 +76,8 @@ def verify(
     fingerprint: str | None,
     site_name: str | None,
     jobs: int | None,
+    policy_file: Path | None,
+    osv: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Check the signatures and every byte of each BUNDLE, and report every difference at once.
@@ -74,7 +85,9 @@ def verify(
     Of a bundle in volumes any of them may be here, in any order: each is judged by itself, then all
     together, with the shortest list of what must be burnt again or still lacks.
     Newer roots that a BUNDLE brings are applied before it is judged, and kept by airgap install only.
+    With --policy, a BUNDLE that is as signed is read again and looked into.
     """
+    policing = asked_policy(policy_file, osv)
     if site and site_name:
         raise click.UsageError("--site-name is for where there is no --site yet: a site has its name")
     trusted = trusted_root(site, root, fingerprint)
@@ -89,6 +102,8 @@ def verify(
         for bundle in bundles:
             media = opened.enter_context(Media(bundle))
             volume = is_volume(media)
+            if volume and policing:
+                raise click.UsageError(f"--policy looks into whole bundles, and {bundle} is a volume")
             try:
                 trusted = newest(trusted, carried_roots(media, trusted))
                 signed = open_signed(media, trusted, now, memory.accepted, recipient)
@@ -105,7 +120,10 @@ def verify(
             findings = (*findings, *signed.judged.findings, *record_findings(records))
             verification = Verification(signed.judged, contents, findings)
             lacking = _lacking(verification, Site(site), bundle) if site else None
-            found.append(_Verified(bundle, verification, lacking, records))
+            policed = None
+            if policing and verification.sound:
+                policed = policing.bundle(media, verification, now, recipient, progress)
+            found.append(_Verified(bundle, verification, lacking, records, policed))
             if not as_json:
                 _show(found[-1])
         collections = collect(volumes, progress)
@@ -125,7 +143,9 @@ def _exit_code(
     if not all((*(one.verification.sound for one in found), *(one.sound for one in collections))):
         return IntegrityError.exit_code
     lacking = any(one.lacking and one.lacking.blobs for one in found)
-    return MissingPartError.exit_code if lacking or not all(one.complete for one in collections) else 0
+    if lacking or not all(one.complete for one in collections):
+        return MissingPartError.exit_code
+    return PolicyError.exit_code if any(one.policed and one.policed.broken for one in found) else 0
 
 
 def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:
@@ -155,6 +175,8 @@ def _show(verified: _Verified) -> None:
         _show_lacking(verified.lacking)
     for record in verified.records:
         click.echo(f"  {record_line(record)}")
+    for line in verified.policed.lines() if verified.policed else ():
+        click.echo(printable(f"  {line}"))
     if not verification.sound:
         click.echo(f"  {len(verification.findings)} findings in {printable(shown(str(verified.bundle)))}")
 
@@ -196,4 +218,5 @@ def _document(verified: _Verified) -> dict[str, object]:
         "lacking": sorted(lacking.blobs) if lacking else None,
         "records": [record_document(record) for record in verified.records],
         "findings": [finding.as_json() for finding in verification.findings],
+        "policy": verified.policed.document if verified.policed else None,
     }

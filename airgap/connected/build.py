@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,9 +115,11 @@ def build_bundle(
     context: Context,
     base: KnownBase | None = None,
     patch: bool = False,
+    accept: Callable[[Path], None] | None = None,
 ) -> Built:
     """Fetch what the store lacks, lay the bundle out, read every byte back, state it, sign it.
 
+    `accept` sees the whole bundle before it gets its name and number; what it raises leaves none.
     Of what a `base` holds already the bytes in the store are hashed, stated, and left out; with `patch`,
     also of what the other side can make of blobs that it holds.
 
@@ -153,6 +155,8 @@ def build_bundle(
         _write(staging / ENVELOPE_FILE, envelope)
         write_checkable(staging, envelope, sums)
         _write_roots(staging, edition.roots)
+        if accept:
+            accept(staging)
         ledger.record(edition.number, payload_digest(payload))
         remember(context.store, payload)
         _publish(staging, destination)

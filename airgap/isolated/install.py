@@ -62,7 +62,7 @@ class _Brought:
 
 
 Approval = Callable[[Sequence[Member]], None]
-"""Sees every bundle of the next generation before a byte is copied; what it raises ends the install."""
+"""Sees bundles, and raises what ends the install."""
 
 
 def install(
@@ -74,8 +74,13 @@ def install(
     progress: Progress,
     wait: float = 0,
     approve: Approval | None = None,
+    accept: Approval | None = None,
 ) -> Installed:
     """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
+
+    `approve` sees every bundle of that generation before a byte is copied; `accept` sees those that are
+    brought once the site's store holds all their bytes, and before anything of them is in force. What it
+    refuses stays in the store, where `gc` finds it.
 
     Each byte of the media is read once. A delta that counts on what the site lacks is refused before
     anything is touched (MissingPartError, which lists it). Installing again what is installed hashes what
@@ -96,10 +101,15 @@ def install(
         require_fit(site, plan)
         _keep_records(site, brought)
         current = site.current()
+        newcomers = [member for member in members if member.bundle in plan.bundles]
         if plan.unchanged and current and not verify_generation(site, current, progress):
+            if accept:
+                accept(newcomers)
             _end_arrivals(brought)
             return Installed(current, plan, built=False)
         _copy(site, brought, plan, progress)
+        if accept:
+            accept(newcomers)
         number = site.next_number()
         receipt = _receipt(site, plan, number, now, asked)
         build(site, number, (*plan.entries, *own_files(members, plan.entries, receipt)))

@@ -79,7 +79,8 @@ class SystemPackage:
     """A package of the distribution's own manager: `dpkg`, `apk` or `rpm`.
 
     `version` is as the manager writes it: `[epoch:]version-release` for rpm. `source` is the package it was
-    built from, where its manager says so: vulnerability databases go by that.
+    built from, where its manager says so: vulnerability databases go by that. `source_version` is that
+    package's, where it has another one.
     """
 
     manager: str
@@ -88,6 +89,7 @@ class SystemPackage:
     architecture: str
     source: str = ""
     license: str = ""
+    source_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +256,14 @@ def _packages(files: Mapping[str, ImageFile]) -> Iterator[SystemPackage]:
             for fields in _stanzas(text, r"([A-Za-z-]+): (.*)"):
                 # One whose files were removed keeps its stanza. distroless writes no status at all.
                 if fields.get("Status", "ok installed").endswith("ok installed") and "Package" in fields:
+                    source, _, source_version = fields.get("Source", "").partition(" ")
                     yield SystemPackage(
                         "dpkg",
                         fields["Package"],
                         fields.get("Version", ""),
                         fields.get("Architecture", ""),
-                        fields.get("Source", "").partition(" ")[0],
+                        source,
+                        source_version=source_version.strip("()"),
                     )
         elif path in _APK:
             for fields in _stanzas(text, r"([A-Za-z]):(.*)"):

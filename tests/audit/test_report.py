@@ -12,7 +12,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from airgap.audit.evidence import Audit, Signing, VerdictFact
+from airgap.audit.answers import VerdictFact
+from airgap.audit.evidence import Audit, Signing
 from airgap.audit.report import SECTIONS, render_report
 from airgap.model import Finding, Kind, Severity
 from tests.audit.values import audit, bundle

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from airgap.audit.advisories import read_database
-from airgap.audit.evidence import Ecosystem, PackageFact, VulnerabilityFact
+from airgap.audit.answers import VulnerabilityFact
+from airgap.audit.evidence import Ecosystem, PackageFact
 from airgap.audit.rating import Rating
 from airgap.audit.vulnerabilities import UNKNOWN, VULNERABLE, ecosystems_of, match, names_of
 from airgap.model import Finding, Severity

@@ -1,0 +1,54 @@
+"""The policy that `airgap policy init` writes: valid and strict, to be loosened by who answers for it."""
+
+STARTER = """\
+# What this site lets in. airgap build, verify, install and audit take it: --policy FILE.
+# A rule that is not here asks nothing. A rule that is here is broken by what it could not find out, too.
+# Every key is described in docs/policy.md.
+
+format = 1
+
+[licences]                      # of every wheel, OS package and model
+allowed = [                     # SPDX identifiers; other texts must stand here word by word
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0",
+    "Python-2.0", "Unlicense", "Zlib",
+]
+
+[formats]
+weights = ["safetensors"]       # by content: safetensors, gguf, hdf5, zip (torch.save), pickle, …
+pickle = false                  # no pickle anywhere
+remote-code = false             # no model that brings code of its own
+# startup-code = false          # no .pth line or sitecustomize that Python runs at every start
+
+[sources]
+# hosts = ["files.pythonhosted.org", "huggingface.co"]
+# indexes = ["https://pypi.org/simple"]
+# registries = ["docker.io"]    # of images
+# local = false                 # nothing from the stager's own disk
+
+[signers]                       # judged where a bundle arrives, not while it is built
+minimum = 2
+# names = ["alice"]             # who must be among them
+
+[sizes]
+# bundle = "2 TB"
+# artifact = "500 GB"
+# file = "100 GB"
+
+[vulnerabilities]               # needs advisories: an OSV export in the bundle, or --osv FILE
+maximum = "medium"              # none, low, medium, high, critical: the worst that may be there
+data-age = 30                   # days
+
+[findings]
+errors = false                  # no finding of severity error
+# forbidden = ["audit-setuid"]  # nor any of these codes
+
+[checks]                        # what must have been found out
+required = ["contents", "secrets", "signatures"]   # also: licences, vulnerabilities, readiness
+
+# [[waivers]]                   # shown on the report's first page
+# rule = "licences.allowed"
+# subject = "packages: example 1.0"             # as the violation names it; * stands for anything
+# reason = "linked into nothing that we ship; see ticket 123"
+# name = "Jane Doe"
+# expires = 2027-03-31          # the last day; an ended waiver is itself a violation
+"""

@@ -1,0 +1,97 @@
+"""Whether an SPDX licence expression can be met with allowed licences alone (SPDX 2.3, annex D).
+
+`A OR B` leaves the choice, `A AND B` does not. `A WITH exception` gives more than `A` does, so allowing `A`
+allows it. Identifiers are compared without regard to case, as SPDX asks; nothing else is interpreted:
+`GPL-2.0+` is another identifier than `GPL-2.0-or-later`.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+
+MAX_EXPRESSION = 1000
+"""Characters; nesting is bounded by it."""
+
+_TOKEN = re.compile(r"\s*(?:([()])|([A-Za-z0-9.+:-]+))")
+
+
+def permitted(expression: str, allowed: Collection[str]) -> bool | None:
+    """None for a text that is no expression: nobody can say what it permits."""
+    tokens = _tokens(expression)
+    if not tokens:
+        return None
+    try:
+        reader = _Reader(tokens, {licence.casefold() for licence in allowed})
+        answer = reader.alternatives()
+        return answer if reader.at_end() else None
+    except _NoExpressionError:
+        return None
+
+
+class _NoExpressionError(Exception):
+    """Never leaves this module."""
+
+
+class _Reader:
+    """Recursive descent: OR binds weaker than AND, AND weaker than WITH."""
+
+    def __init__(self, tokens: list[str], allowed: Collection[str]) -> None:
+        self._tokens = tokens
+        self._at = 0
+        self._allowed = allowed
+        self._depth = 0
+
+    def at_end(self) -> bool:
+        return self._at == len(self._tokens)
+
+    def alternatives(self) -> bool:
+        return any(list(self._several("or", self._conjunction)))
+
+    def _conjunction(self) -> bool:
+        return all(list(self._several("and", self._term)))
+
+    def _several(self, word: str, read: Callable[[], bool]) -> Iterator[bool]:
+        yield read()
+        while self._take(word):
+            yield read()
+
+    def _term(self) -> bool:
+        if self._take("("):
+            self._depth += 1
+            if self._depth > 50:
+                raise _NoExpressionError
+            inside = self.alternatives()
+            if not self._take(")"):
+                raise _NoExpressionError
+            self._depth -= 1
+            return inside
+        licence = self._identifier()
+        if not self._take("with"):
+            return licence in self._allowed
+        exception = self._identifier()
+        return licence in self._allowed or f"{licence} with {exception}" in self._allowed
+
+    def _identifier(self) -> str:
+        if self.at_end() or self._tokens[self._at] in ("(", ")", "and", "or", "with"):
+            raise _NoExpressionError
+        self._at += 1
+        return self._tokens[self._at - 1]
+
+    def _take(self, word: str) -> bool:
+        if self.at_end() or self._tokens[self._at] != word:
+            return False
+        self._at += 1
+        return True
+
+
+def _tokens(text: str) -> list[str]:
+    """In lower case; none where anything else stands in it."""
+    found: list[str] = []
+    at = 0
+    text = text.strip()
+    while at < len(text) <= MAX_EXPRESSION:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            return []
+        found.append((match[1] or match[2]).casefold())
+        at = match.end()
+    return found

@@ -1,0 +1,129 @@
+"""What `--policy` and `--osv` ask for: a look inside, advisories, the policy's answer.
+
+Imported by who was asked alone (`airgap.cli.options.asked_policy`): everything that looks inside hangs on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airgap.audit.answers import PolicyFact
+from airgap.audit.evidence import Audit
+from airgap.audit.exports import add_vulnerabilities
+from airgap.audit.judging import Stage, judge_policy, refuse_broken
+from airgap.audit.policy import Policy, load_policy
+from airgap.audit.run import Judge, audit_bundle
+from airgap.audit.site import audit_members
+from airgap.cli.stated import read_envelope
+from airgap.isolated.generation import Member
+from airgap.isolated.identity import load_recipient
+from airgap.isolated.memory import load_memory
+from airgap.isolated.site import Site
+from airgap.layout import blob_path
+from airgap.media import Media, shown
+from airgap.pinned import trusted_root
+from airgap.progress import Progress
+from airgap.trust.decide import Recipient
+from airgap.verify import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Policed:
+    """A policy's answer, as a verb shows it."""
+
+    fact: PolicyFact
+    document: object
+    """For `--json`."""
+
+    @property
+    def broken(self) -> bool:
+        return bool(self.fact.broken)
+
+    def lines(self) -> Iterator[str]:
+        return policy_lines(self.fact)
+
+
+@dataclass(frozen=True, slots=True)
+class Policing:
+    """A policy to judge by, and the advisories that were named (none: those among the artifacts)."""
+
+    policy: Policy
+    osv: tuple[str, ...]
+
+    def bundle(
+        self,
+        media: Media,
+        verification: Verification,
+        now: datetime,
+        recipient: Recipient,
+        progress: Progress,
+    ) -> Policed:
+        """Look inside of a bundle that was verified, on its media. What is broken is in the answer."""
+        judging = Judge(now, verification.judged.root, None, recipient)
+        return _policed(self._look(media, judging, progress, Stage.ARRIVED))
+
+    def staged(self, bundle: Path, progress: Progress) -> Policed:
+        """Look inside of a bundle that is being built. Raises PolicyError where the policy is broken."""
+        with Media(bundle) as media:
+            judging = Judge(datetime.now(UTC).replace(microsecond=0))
+            audit = self._look(media, judging, progress, Stage.BUILD)
+        refuse_broken(audit)
+        return _policed(audit)
+
+    def members(self, site: Site, members: Sequence[Member], now: datetime, progress: Progress) -> Policed:
+        """Look inside of bundles whose bytes are in the site's store, and not in force yet.
+
+        Raises PolicyError where the policy is broken.
+        """
+        recipient = load_recipient(site)
+        judging = Judge(load_memory(site).clock(now), trusted_root(site.root, None, None), None, recipient)
+        where = shown(str(site.root))
+        audit = audit_members(site, members, where, recipient.name, judging, progress=progress)
+        with Media(site.root) as media:
+            audit = judged(audit, media, self.policy, self.osv, progress)
+        refuse_broken(audit)
+        return _policed(audit)
+
+    def _look(self, media: Media, judging: Judge, progress: Progress, stage: Stage) -> Audit:
+        where = shown(str(media.root))
+        audit = audit_bundle(media, where, judging, read_envelope(media), progress=progress)
+        return judged(audit, media, self.policy, self.osv, progress, stage)
+
+
+def read_policing(policy: Path, osv: tuple[str, ...]) -> Policing:
+    """Raises InputError with every problem of the policy."""
+    return Policing(load_policy(policy), osv)
+
+
+def judged(
+    audit: Audit,
+    media: Media,
+    policy: Policy | None,
+    osv: tuple[str, ...],
+    progress: Progress,
+    stage: Stage = Stage.ARRIVED,
+) -> Audit:
+    """An audit with vulnerabilities and the policy's answer; `media` hold the bytes of what was audited."""
+    audit = add_vulnerabilities(audit, osv, lambda digest: media.open(blob_path(digest)), progress)
+    return judge_policy(audit, policy, stage) if policy else audit
+
+
+def policy_lines(fact: PolicyFact | None) -> Iterator[str]:
+    """What the policy says, waivers first."""
+    if fact is None:
+        return
+    yield f"policy {fact.where}: {len(fact.rules)} rules, {len(fact.broken)} violations"
+    for waiver in fact.waivers:
+        used = "" if waiver.used else "; nothing needs it"
+        yield (
+            f"  waived until {waiver.expires}: {waiver.rule}: {waiver.subject}: {waiver.reason}"
+            f" ({waiver.name}){used}"
+        )
+    for violation in fact.broken:
+        yield f"  {violation.rule}: {violation.subject}: {violation.message}"
+
+
+def _policed(audit: Audit) -> Policed:
+    assert audit.policy, "it was judged"
+    return Policed(audit.policy, audit.as_json()["policy"])
