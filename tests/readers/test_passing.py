@@ -83,9 +83,10 @@ def test_what_is_no_object_or_is_cut_off_is_said() -> None:
 def test_tables_in_the_middle_have_gone_by(monkeypatch: pytest.MonkeyPatch) -> None:
     data = module(gpu_code(SM80), before=bytes(1000))
     assert passed(data).problem is None
-    monkeypatch.setattr(passing, "ENDS", 650)
+    monkeypatch.setattr(passing, "HEAD", 650)
+    monkeypatch.setattr(passing, "TAIL", 650)
     assert passed(data).problem is None
-    monkeypatch.setattr(passing, "ENDS", 200)
+    monkeypatch.setattr(passing, "TAIL", 200)
     assert "has gone by unread" in str(passed(data).problem)
 
 
@@ -140,4 +141,4 @@ def test_an_object_of_a_gigabyte_takes_little_memory() -> None:
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    assert int(said.stdout) < 25_000, f"{said.stdout} KiB"
+    assert int(said.stdout) < 60_000, f"{said.stdout} KiB"
