@@ -17,7 +17,7 @@ from airgap.errors import InputError, IntegrityError, MissingPartError
 from airgap.inventory import Inventory, inventory_digest, inventory_id, parse_inventory, read_inventory_id
 from airgap.layout import ENVELOPE_FILE, pack
 from airgap.lock import Lock, distinct_files, lock_digest, parse_lock
-from airgap.media import Media
+from airgap.media import Media, MissingFileError
 from airgap.model import Sha256, Sha384
 from airgap.oci import INDEXES, MANIFESTS
 from airgap.store import Store
@@ -73,7 +73,7 @@ def find_base(names: Sequence[str], store: Store, acknowledged: Callable[[str], 
     `acknowledged` answers `acknowledged` and `acknowledged:SITE`, given the part after the colon. Raises
     InputError for what is none of the forms, MissingPartError when nothing at hand has an ID.
     """
-    ids = [read_inventory_id(name) for name in names if _is_id(name)]
+    ids = [_read_id(name) for name in names if _is_id(name)]
     given = [_read(name, acknowledged) for name in names if not _is_id(name)]
     if len(set(ids)) > 1:
         raise InputError("two different inventory IDs: a bundle is made for one base")
@@ -143,13 +143,26 @@ def _is_id(name: str) -> bool:
     return not (Path(name).exists() or "/" in name or "." in name or name.partition(":")[0] == "acknowledged")
 
 
+def _read_id(name: str) -> str:
+    try:
+        return read_inventory_id(name)
+    except InputError as error:
+        raise InputError(
+            f"--base {name[:80]}: no file of that name, and no inventory ID: {error.message}",
+            remedy=error.remedy or "name a bundle, a lock, an inventory's file or ID, or 'acknowledged'",
+        ) from None
+
+
 def _read(name: str, acknowledged: Callable[[str], KnownBase]) -> KnownBase:
     path = Path(name)
     if not path.exists() and name.partition(":")[0] == "acknowledged":
         return acknowledged(name.partition(":")[2])
     if path.is_dir():
         with Media(path) as media:
-            data = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+            try:
+                data = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+            except MissingFileError:
+                raise InputError(f"--base {name}: not a bundle: it has no {ENVELOPE_FILE}") from None
         return base_of_statement(survey(data).statement)
     data = read_capped(path)
     if path.name.endswith(".lock.json"):

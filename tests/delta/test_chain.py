@@ -210,7 +210,18 @@ def test_a_mistyped_id_is_noticed(made: Sides) -> None:
     good = inventory_id(made, 1)
     wrong = good[:-1] + ("0" if good[-1] != "0" else "1")
     assert "mistyped or misheard" in made.stage.run("plan", "demo.toml", "--base", wrong, code=3).err
-    assert "expected 8 groups" in made.stage.run("plan", "demo.toml", "--base", "nonsense", code=3).err
+    refused = made.stage.run("plan", "demo.toml", "--base", "nonsense", code=3)
+    assert "--base nonsense: no file of that name, and no inventory ID: expected 8 groups" in refused.err
+
+
+def test_what_is_no_base_is_refused(made: Sides) -> None:
+    made.stage.write("odd.json", "{}")
+    for base, message in (
+        ("out", "--base out: not a bundle: it has no bundle.dsse.json"),
+        ("odd.json", "odd.json: 6 problems"),
+        ("gone/demo-1", "gone/demo-1: cannot be read: No such file"),
+    ):
+        assert message in made.stage.run("plan", "demo.toml", "--base", base, code=3).err
 
 
 def test_an_id_of_nothing_at_hand_says_so(made: Sides) -> None:
