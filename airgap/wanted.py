@@ -74,6 +74,7 @@ def render_only(wanted: Wanted) -> str:
 def parse_only(text: str) -> dict[int, tuple[int, ...] | None]:
     """The inverse of `render_only`. Item 0 is none: the documents alone. Raises InputError."""
     span = r"[0-9]{1,7}(?:-[0-9]{1,7})?"
+    named = 0
     wanted: dict[int, tuple[int, ...] | None] = {}
     for part in text.split(","):
         match = re.fullmatch(rf"\s*({span})(?::({span}(?:\+{span})*))?\s*", part)
@@ -83,6 +84,9 @@ def parse_only(text: str) -> dict[int, tuple[int, ...] | None]:
             )
         numbers = _numbers([match[1]])
         items = _numbers(match[2].split("+")) if match[2] else None
+        named += len(numbers) + len(items or ())
+        if named > MAX_ITEMS:
+            raise InputError(f"more than {MAX_ITEMS} volumes and items, found {text[:80]!r}")
         for number in numbers:
             before = wanted.get(number, ())
             wanted[number] = None if items is None or before is None else tuple(sorted({*before, *items}))
