@@ -151,6 +151,21 @@ def test_a_damaged_envelope_condemns_its_volume_alone(volumes: list[Path], verif
     assert only(document) == "3"
 
 
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, replace_by_fifo])
+def test_a_volume_without_its_statement_condemns_itself_alone(
+    volumes: list[Path], verify: Verify, spoil: Callable[[Path], None]
+) -> None:
+    spoil(volumes[2] / "bundle.dsse.json")
+    document = verify(*volumes, code=6)
+    assert [one["volume"] for one in document["refused"]] == [str(volumes[2])]
+    assert only(document) == "3"
+
+
 def test_one_damaged_one_missing_one_twice_one_of_another_bundle(
     made: Path, volumes: list[Path], verify: Verify, tmp_path: Path
 ) -> None:
@@ -242,11 +257,6 @@ def replace_by_link(path: Path) -> None:
     target = path.with_name("moved")
     path.rename(target)
     path.symlink_to(target)
-
-
-def replace_by_fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
 
 
 def test_good_blobs_on_a_volume_that_calls_itself_another_still_count(

@@ -90,7 +90,7 @@ def require_volumes(media: Sequence[Media]) -> None:
 
 def reception_code(reception: Reception) -> int:
     """The gravest first: trust, then bytes that differ, then what is not here yet."""
-    if any(received.refused for received in reception.volumes):
+    if any(isinstance(received.refused, TrustError) for received in reception.volumes):
         return TrustError.exit_code
     if not all(received.sound for received in reception.volumes):
         return IntegrityError.exit_code
@@ -146,7 +146,7 @@ def _received_document(received: Received) -> dict[str, object]:
         "volume": shown(str(received.where)),
         "number": mark.number if mark else None,
         "count": mark.count if mark else None,
-        "sound": received.sound and not received.refused,
+        "sound": received.sound,
         "taken": {"files": received.items, "bytes": received.bytes},
         "refused": received.refused.message if received.refused else None,
         "findings": [finding.as_json() for finding in received.findings],

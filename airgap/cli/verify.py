@@ -14,7 +14,7 @@ from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.cli.volumes import Refused, show_volumes, volumes_document
-from airgap.errors import IntegrityError, MissingPartError, PolicyError, TrustError
+from airgap.errors import InputError, IntegrityError, MissingPartError, PolicyError, TrustError
 from airgap.isolated.counted import Lacking, counted_by, lost_blobs, uses_of
 from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
@@ -107,7 +107,7 @@ def verify(
             try:
                 trusted = newest(trusted, carried_roots(media, trusted))
                 signed = open_signed(media, trusted, now, memory.accepted, recipient)
-            except TrustError as error:
+            except (TrustError, InputError, IntegrityError) as error:
                 if not volume:
                     raise
                 refused.append(Refused(shown(str(bundle)), error))
@@ -138,9 +138,9 @@ def _exit_code(
     found: Sequence[_Verified], collections: Sequence[Collection], refused: Sequence[Refused]
 ) -> int:
     """The gravest first: trust, then bytes that differ, then what is not here."""
-    if refused:
+    if any(isinstance(one.error, TrustError) for one in refused):
         return TrustError.exit_code
-    if not all((*(one.verification.sound for one in found), *(one.sound for one in collections))):
+    if refused or not all((*(one.verification.sound for one in found), *(one.sound for one in collections))):
         return IntegrityError.exit_code
     lacking = any(one.lacking and one.lacking.blobs for one in found)
     if lacking or not all(one.complete for one in collections):

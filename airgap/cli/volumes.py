@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import click
 
 from airgap.cli.terminal import print_error, print_findings, printable
-from airgap.errors import TrustError
+from airgap.errors import AirgapError
 from airgap.media import shown
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
@@ -18,10 +18,10 @@ from airgap.wanted import Wanted, render_only
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A volume whose signatures do not hold: nothing on it was read."""
+    """A volume whose statement is missing or may not be believed: nothing else on it was read."""
 
     where: str
-    error: TrustError
+    error: AirgapError
 
 
 def show_volumes(collections: Sequence[Collection], refused: Sequence[Refused]) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from airgap.decode import MAX_DOCUMENT
-from airgap.errors import HostError, InputError, IntegrityError, TrustError
+from airgap.errors import AirgapError, HostError, InputError, IntegrityError, TrustError
 from airgap.isolated.arrival import Arrival, Progressed, arrivals, documents_of, progressed
 from airgap.isolated.generation import vouched_blobs
 from airgap.isolated.identity import load_recipient
@@ -45,7 +45,7 @@ MARGIN = 16 * 1024 * 1024
 class Received:
     """What became of one volume: how much of it was taken, and what is wrong with it.
 
-    `reading` is None for a volume whose signatures do not hold; `refused` then says why.
+    `reading` is None for a volume whose statement is missing or may not be believed; `refused` says why.
     """
 
     where: Path
@@ -53,11 +53,13 @@ class Received:
     items: int
     bytes: int
     findings: tuple[Finding, ...]
-    refused: TrustError | None = None
+    refused: AirgapError | None = None
 
     @property
     def sound(self) -> bool:
-        return not any(finding.severity is Severity.ERROR for finding in self.findings)
+        return self.refused is None and not any(
+            finding.severity is Severity.ERROR for finding in self.findings
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,8 @@ class Reception:
     @property
     def complete(self) -> bool:
         """Whether every bundle is whole, and every volume one that may be believed; damage aside."""
-        refused = any(received.refused for received in self.volumes)
-        return bool(self.progressed) and not refused and all(far.complete for far in self.progressed)
+        doubtful = any(isinstance(received.refused, TrustError) for received in self.volumes)
+        return bool(self.progressed) and not doubtful and all(far.complete for far in self.progressed)
 
 
 def receive(
@@ -94,7 +96,7 @@ def receive(
             try:
                 root, memory = follow_roots(media, site, root, memory, keep=True)
                 signed = open_signed(media, root, memory.clock(now), memory.accepted, load_recipient(site))
-            except TrustError as error:
+            except (TrustError, InputError, IntegrityError) as error:
                 received.append(Received(media.root, None, 0, 0, (), error))
                 continue
             reading = read_volume(media, signed)
@@ -274,7 +276,8 @@ def _take(arrival: Arrival, media: Media, reading: Reading, progress: Progress) 
         taker = Taker(arrival, reading, held, staging, progress)
         with progress.task("receiving", sum(offer.item.size for offer in offers)):
             wrong = taker.take_all(offers)
-    taken = [offer.item for offer in offers if offer.path not in {finding.subject for finding in wrong}]
+    bad = {finding.subject for finding in wrong}
+    taken = [offer.item for offer in offers if offer.path not in bad]
     findings = distinct((*map(of_volume, (*reading.findings, *wrong)), *taker.assemble()))
     size = sum(item.size for item in taken)
     return Received(media.root, reading, len(taken), size, (*findings, *reading.signed.judged.findings))

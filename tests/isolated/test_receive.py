@@ -195,6 +195,16 @@ def test_a_volume_whose_signatures_do_not_hold_gives_nothing(
     assert len(list((site / "arrivals").iterdir())) == 1
 
 
+def test_a_volume_without_its_statement_gives_nothing_and_stops_nothing(
+    made: Path, volumes: list[Path], airgap: Airgap
+) -> None:
+    (volumes[0] / "bundle.dsse.json").unlink()
+    document = airgap("install", *volumes, code=6)
+    assert [bool(one["refused"]) for one in document["volumes"]] == [True, False, False, False]
+    assert only(document) == "1"
+    airgap("install", made / "volumes" / volumes[0].name, code=0)
+
+
 def test_ranges_that_lie_are_dropped_with_their_volumes_named_and_come_again(
     made: Path, volumes: list[Path], site: Path, airgap: Airgap
 ) -> None:
