@@ -16,6 +16,7 @@ from airgap.audit.report_details import (
     wheels_section,
 )
 from airgap.audit.report_pictures import pictures_section
+from airgap.audit.report_policy import policy_cover, vulnerabilities_section
 from airgap.audit.sbom import title
 from airgap.model import Finding, Severity
 from airgap.trust.instant import render_instant
@@ -29,6 +30,7 @@ VERDICT_STYLE = {"blocked": "error", "unknown": "warning", "no_blocker": "info",
 SECTIONS = (
     ("pictures", "Pictures"),
     ("findings", "Findings"),
+    ("vulnerabilities", "Vulnerabilities"),
     ("artifacts", "Artifacts"),
     ("models", "Models"),
     ("images", "Images"),
@@ -46,6 +48,7 @@ def render_report(audit: Audit) -> str:
         _cover(audit),
         pictures_section(audit),
         _findings(audit),
+        vulnerabilities_section(audit),
         artifacts_section(audit),
         models_section(audit),
         images_section(audit),
@@ -66,6 +69,7 @@ def _cover(audit: Audit) -> Html:
         _counts(audit),
         *(_bundle(bundle) for bundle in audit.subject.bundles),
         _verdicts(audit),
+        policy_cover(audit),
         _worst(audit),
         _signature(),
         element("nav", *(Html(f'<a href="#{anchor}">{text(head)}</a>') for anchor, head in SECTIONS)),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from airgap.cli.lineage import reasons, tree_document, tree_lines
 from airgap.cli.options import FILE, json_option, root_options
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines, read_envelope, read_stated_lock
@@ -40,12 +41,16 @@ class _Inspected:
 Example
   airgap inspect out/gemma4-serving-2026.11 --site /srv/airgap
   airgap inspect gemma4.lock.json --files
-Exit codes: 0 shown, 3 neither bundle nor lock, 6 the lock inside is not what was stated, 7 a bad root
+  airgap inspect gemma4.lock.json --why urllib3
+Exit codes: 0 shown, 3 neither bundle nor lock, or no such FILE, 6 the lock inside is not what was stated,
+  7 a bad root
 """
 )
 @click.argument("subject", type=FILE, metavar="BUNDLE|LOCK")
 @root_options
 @click.option("--files", is_flag=True, help="List every file of every artifact.")
+@click.option("--tree", is_flag=True, help="Show what needs what in every wheels set.")
+@click.option("--why", metavar="FILE", help="Say which requirement brought a file, package or sha256 in.")
 @json_option
 def inspect(
     subject: Path,
@@ -54,6 +59,8 @@ def inspect(
     fingerprint: str | None,
     *,
     files: bool,
+    tree: bool,
+    why: str | None,
     as_json: bool,
 ) -> None:
     """Show what is in a bundle: artifacts, sizes, digests, and, where a root is given, who signed.
@@ -62,10 +69,30 @@ def inspect(
     """
     trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
     inspected = _read_bundle(subject, trusted) if subject.is_dir() else _read_lock(subject)
-    if as_json:
-        emit(_document(inspected))
+    if why is not None:
+        _show_why(inspected.lock, why, as_json=as_json)
+    elif as_json:
+        emit(_document(inspected) | ({"trees": _trees(inspected.lock)} if tree else {}))
     else:
         _show(inspected, files=files)
+        for artifact in inspected.lock.artifacts:
+            if tree and isinstance(artifact, WheelsArtifact):
+                click.echo(f"{artifact.name}:")
+                for line in tree_lines(artifact):
+                    click.echo(printable(f"  {line}"))
+
+
+def _show_why(lock: Lock, wanted: str, *, as_json: bool) -> None:
+    found = reasons(lock, wanted)
+    if as_json:
+        emit({"why": [reason.as_json() for reason in found]})
+        return
+    for line in (line for reason in found for line in reason.lines()):
+        click.echo(printable(line))
+
+
+def _trees(lock: Lock) -> dict[str, object]:
+    return {a.name: tree_document(a) for a in lock.artifacts if isinstance(a, WheelsArtifact)}
 
 
 def _read_lock(path: Path) -> _Inspected:

@@ -1,0 +1,69 @@
+"""The first page shows what a policy let pass and what it did not; later ones every vulnerability."""
+
+from datetime import date, timedelta
+
+from airgap.audit.answers import VulnerabilityData, VulnerabilityFact
+from airgap.audit.judging import judge_policy
+from airgap.audit.policy import parse_policy
+from airgap.audit.rating import Rating
+from airgap.audit.report import render_report
+from airgap.model import Sha256
+from tests.audit.test_page import Reader
+from tests.audit.values import MADE, audit
+
+POLICY = f"""
+format = 1
+[findings]
+errors = false
+forbidden = ["audit-setuid"]
+[[waivers]]
+rule = "findings.errors"
+subject = "tiny: *"
+reason = "<b>read</b> by hand"
+name = "Jane Doe"
+expires = {date(2026, 11, 4) + timedelta(days=30)}
+"""
+
+
+def first_page(html: str) -> str:
+    return Reader(html.partition("<section")[0]).shown
+
+
+def test_waivers_and_violations_are_on_the_first_page() -> None:
+    judged = judge_policy(audit(), parse_policy(POLICY.encode(), "policy.toml"))
+    shown = first_page(render_report(judged))
+    for said in (
+        "1 violations",
+        "findings.forbidden",
+        "engine: usr/bin/su",
+        "Jane Doe",
+        "<b>read</b> by hand",
+        "2026-12-04",
+    ):
+        assert said in shown
+    assert "policy.toml, 2 rules" in shown
+
+
+def test_what_was_not_judged_is_said() -> None:
+    shown = first_page(render_report(audit()))
+    assert "no policy was given" in shown
+    assert "no advisories were given" in shown
+
+
+def test_every_vulnerability_is_listed_the_worst_first() -> None:
+    def one(name: str, rating: Rating) -> VulnerabilityFact:
+        return VulnerabilityFact(
+            name, ("GHSA-x",), rating, "alpha", "1.0", "pypi", "packages", "x.whl", ("1.1",), "why"
+        )
+
+    data = VulnerabilityData("all.zip", Sha256("7" * 64), 10, MADE, 3, ("PyPI",))
+    seen = audit(
+        vulnerabilities=(one("CVE-1", Rating.LOW), one("CVE-2", Rating.CRITICAL)), vulnerability_data=(data,)
+    )
+    html = render_report(seen)
+    assert "1 critical 1 low by 10 advisories of all.zip, 3 days old" in first_page(html)
+    shown = Reader(html.partition('<section id="vulnerabilities">')[2]).shown
+    assert -1 < shown.find("CVE-2") < shown.find("CVE-1")
+    assert "none that is known" in first_page(
+        render_report(audit(vulnerabilities=(), vulnerability_data=(data,)))
+    )
