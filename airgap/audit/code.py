@@ -63,6 +63,12 @@ def read_pickle(data: bytes, *, whole: bool) -> PickleSeen | None:
     )
 
 
+def after_numpy_header(data: bytes) -> bytes:
+    """The pickle in a `.npy` file of objects: behind magic, version, length and header (NEP 1)."""
+    width = 2 if data[6:7] == b"\x01" else 4
+    return data[8 + width + int.from_bytes(data[8 : 8 + width], "little") :]
+
+
 def pth_lines(data: bytes) -> tuple[tuple[int, str, bool], ...]:
     """Lines of a `.pth` file as site.py takes them: number, text, and whether it is executed."""
     lines = data.decode("utf-8-sig", "replace").split("\n")

@@ -17,7 +17,6 @@ from airgap.readers.image import MAX_FILE, MAX_TOTAL, Inventory, take_stock
 from airgap.readers.union import ImageFile, Union, Wish
 
 _ECOSYSTEM = {"dpkg": Ecosystem.DEB, "apk": Ecosystem.APK, "rpm": Ecosystem.RPM}
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,8 @@ class Looker:
 
     def _pickle(self, stream: Peeking, path: str, kind: str, size: int) -> None:
         data = _take(stream, code.MAX_PICKLE)
-        found = code.read_pickle(data, whole=size <= len(data))
+        pickled = code.after_numpy_header(data) if kind == "numpy-object" else data
+        found = code.read_pickle(pickled, whole=size <= len(data))
         weights = self.seen.role in (Role.MODEL, Role.FILE)
         renamed = " and its name says otherwise" if (path or self._name).endswith(".safetensors") else ""
         if found is None:

@@ -8,7 +8,9 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from airgap.audit import findings
 from airgap.audit.look import Contents, Looker, Role
@@ -17,7 +19,6 @@ from airgap.audit.types import HEAD, sniff
 from airgap.audit.wheel_seen import kept_of_wheel, read_seen
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import blob_path
-from airgap.media import Media
 from airgap.model import Finding, Sha256
 from airgap.progress import Progress
 from airgap.readers.safetensors import PREFIX, header_end
@@ -25,6 +26,16 @@ from airgap.readers.zip import Archive
 from airgap.trust.statement import StatedBlob
 from airgap.verify import HASH_CHUNK, changed, unreadable
 from airgap.workers import spread
+
+
+class BlobSource(Protocol):
+    """Where blobs are read from, by their paths in a bundle: one medium, or several together."""
+
+    def open(self, path: str) -> AbstractContextManager[Callable[[memoryview], int]]:
+        """As `Media.open`."""
+
+    def open_at(self, path: str) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        """As `Media.open_at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,9 @@ class Reading:
     read: int
 
 
-def read_blobs(media: Media, wanted: list[Wanted], progress: Progress, jobs: int | None = None) -> Reading:
+def read_blobs(
+    media: BlobSource, wanted: list[Wanted], progress: Progress, jobs: int | None = None
+) -> Reading:
     """Read them in `jobs` threads (default: one per CPU). Raises HostError when the media cannot be read."""
     buffers = threading.local()  # each thread's buffer: a fresh one for every small file costs page faults
     largest_first = sorted(wanted, key=lambda one: -one.stated.size)
@@ -91,7 +104,7 @@ class _Blob:
         self._progress = progress
         self._stop = stop
 
-    def read(self, media: Media, buffer: memoryview) -> None:
+    def read(self, media: BlobSource, buffer: memoryview) -> None:
         path, stated = str(blob_path(self.wanted.digest)), self.wanted.stated
         try:
             with media.open(path) as readinto:
@@ -136,7 +149,7 @@ class _Blob:
             return
         looker.seen.kept[""] = stream.peek(end)
 
-    def _zip(self, media: Media, path: str, head: bytes) -> None:
+    def _zip(self, media: BlobSource, path: str, head: bytes) -> None:
         """An archive's directory is at its end; `head` has been hashed already."""
         is_wheel = self.wanted.role is Role.WHEEL
         looker = self._looker("zip", kept_of_wheel if is_wheel else lambda path: 0)

@@ -1,6 +1,6 @@
 """One audit from its beginning to its end: statement, documents, every blob once, and the value of it all."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -60,7 +60,8 @@ def audit_bundle(
     artifacts = contents.artifacts if contents else ()
     documents = contents.documents if contents else {}
     part = Part(fact, artifacts, documents)
-    found += _counted_on(surveyed.statement)
+    if surveyed.statement.base:
+        found.append(counted_on(surveyed.statement))
     damaged = {finding.subject for finding in wrong}
     blobs = {
         digest: blob
@@ -74,12 +75,11 @@ def audit_bundle(
     )
 
 
-def _counted_on(stated: Statement) -> Iterator[Finding]:
+def counted_on(stated: Statement) -> Finding:
     """What a delta leaves out was not seen: the site that holds it is to be audited, too."""
-    if stated.base:
-        count = len(stated.absent)
-        message = f"{count} blobs are not on this medium: the bundle counts on what its site holds"
-        yield findings.NOT_LOOKED.at(ENVELOPE_FILE, message, f"inventory {stated.base.inventory}")
+    assert stated.base
+    message = f"{len(stated.absent)} blobs are not on this medium: it counts on what its site holds"
+    return findings.NOT_LOOKED.at(ENVELOPE_FILE, message, f"inventory {stated.base.inventory}")
 
 
 def judge_envelope(

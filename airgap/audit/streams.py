@@ -191,7 +191,12 @@ class Seeking:
             self._advance()
 
     def _keep(self, start: int, count: int) -> bytes:
-        data = self._exactly(start, count)
+        end = start + count
+        before = next((k[start - b :] for b, k in self._kept if b <= start < b + len(k)), b"")
+        after = next((k[: end - b] for b, k in self._kept if start < b < end <= b + len(k)), b"")
+        middle = max(0, count - len(before) - len(after))
+        data = before + self._exactly(start + len(before), middle)
+        data += after[len(after) - (count - len(data)) :]
         if sum(len(kept) for _, kept in self._kept) + count > MAX_PEEKED:
             raise InputError(f"{self._what}: more than {MAX_PEEKED} bytes of directory and documents")
         self._kept.append((start, data))

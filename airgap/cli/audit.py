@@ -1,7 +1,8 @@
 """`airgap audit`: what is in a bundle or a site, file by file, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from airgap.audit.policy import load_policy
 from airgap.audit.rating import Rating
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site, is_site
+from airgap.audit.volumes import audit_volumes, together
 from airgap.cli.options import FILE, json_option, policy_options, root_options
 from airgap.cli.policing import judged, policy_lines
 from airgap.cli.stated import read_envelope
@@ -29,19 +31,21 @@ from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
+from airgap.volume_reading import is_volume
 
 
 @click.command(
     epilog="""\b
 Examples
   airgap audit /media/disc1 --site /srv/airgap -o evidence
+  airgap audit /media/disc1 /media/disc2 --site /srv/airgap
   airgap audit /srv/airgap --osv all.zip --policy policy.toml
 Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was signed,
   7 the signatures do not hold, 8 the policy is broken, or found what --fail-on
   names, 9 it cannot be read, or DIR not written
 """
 )
-@click.argument("subject", type=FILE, metavar="BUNDLE|SITE")
+@click.argument("subjects", type=FILE, metavar="BUNDLE|VOLUME...|SITE", nargs=-1, required=True)
 @root_options
 @click.option(
     "-o",
@@ -63,7 +67,7 @@ Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was sig
 @policy_options
 @json_option
 def audit(
-    subject: Path,
+    subjects: Sequence[Path],
     site: Path | None,
     root: Path | None,
     fingerprint: str | None,
@@ -77,19 +81,24 @@ def audit(
     osv: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Read every byte of SUBJECT once, look inside of everything, and say what it is and what is wrong.
+    """Read every byte once, look inside of everything, and say what it is and what is wrong with it.
 
-    Offline, and nothing is unpacked, imported or run. A SITE is judged by its own root.
+    Offline, and nothing is unpacked, imported or run. A SITE is judged by its own root. Of a bundle in
+    volumes, name all that are here at once.
     """
     policy = load_policy(policy_file) if policy_file else None
+    if check and len(subjects) > 1:
+        raise click.UsageError("--check judges a bundle that is whole, not its volumes")
     if out and not no_sbom:
         require_libraries()
     progress = progress_for(json=as_json)
-    found = _audit(subject, site, root, fingerprint, progress, jobs)
+    found = _audit(subjects, site, root, fingerprint, progress, jobs)
     if check and not _damaged(found):
-        found = replace(found, verdicts=verdicts_of(subject, progress))
-    with Media(subject) as media:
-        found = judged(found, media, policy, osv, progress)
+        found = replace(found, verdicts=verdicts_of(subjects[0], progress))
+    with ExitStack() as stack:
+        media = [stack.enter_context(Media(subject)) for subject in subjects]
+        source = together(media) if found.subject.kind is SubjectKind.VOLUMES else media[0]
+        found = judged(found, source, policy, osv, progress)
     written = _write(found, out, sbom=not no_sbom) if out else []
     if as_json:
         emit(found.as_json())
@@ -103,31 +112,34 @@ def audit(
 
 
 def _audit(
-    subject: Path,
+    subjects: Sequence[Path],
     site: Path | None,
     root: Path | None,
     fingerprint: str | None,
     progress: Progress,
     jobs: int | None,
 ) -> Audit:
-    installed = Site(subject)
-    if is_site(installed):
-        site = site or subject
+    installed = Site(subjects[0])
+    of_site = len(subjects) == 1 and is_site(installed)
+    site = site or (subjects[0] if of_site else None)
     trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
     memory = load_memory(Site(site)) if site else Memory()
     memory = memory.following(trusted) if trusted else memory
     recipient = load_recipient(Site(site)) if site else None
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
-    where = shown(str(subject))
-    if is_site(installed):
+    where = ", ".join(shown(str(subject)) for subject in subjects)
+    if of_site:
         # What is installed was judged by the floors of its day; it may be older than what came since.
         judging = Judge(now, trusted, None, recipient)
         name = recipient.name if recipient else ""
         return audit_site(installed, where, name, judging, progress=progress, jobs=jobs)
     judging = Judge(now, trusted, memory.accepted, recipient)
-    with Media(subject) as media:
-        envelope = read_envelope(media, also=", or a site's directory")
-        return audit_bundle(media, where, judging, envelope, progress=progress, jobs=jobs)
+    with ExitStack() as stack:
+        media = [stack.enter_context(Media(subject)) for subject in subjects]
+        envelope = read_envelope(media[0], also=", or a site's directory")
+        if len(media) == 1 and not is_volume(media[0]):
+            return audit_bundle(media[0], where, judging, envelope, progress=progress, jobs=jobs)
+        return audit_volumes(media, where, judging, progress=progress, jobs=jobs)
 
 
 def _write(found: Audit, out: Path, *, sbom: bool) -> list[str]:
@@ -142,7 +154,10 @@ def _write(found: Audit, out: Path, *, sbom: bool) -> list[str]:
 
 
 def _damaged(found: Audit) -> bool:
-    return any(one.code.startswith(("integrity-", "layout-")) for one in found.findings)
+    return any(
+        one.code.startswith(("integrity-", "layout-", "volume-")) and one.severity is Severity.ERROR
+        for one in found.findings
+    )
 
 
 def _exit_code(found: Audit, fail_on: str | None) -> int:

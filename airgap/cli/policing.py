@@ -13,6 +13,7 @@ from airgap.audit.evidence import Audit
 from airgap.audit.exports import add_vulnerabilities
 from airgap.audit.judging import Stage, judge_policy, refuse_broken
 from airgap.audit.policy import Policy, load_policy
+from airgap.audit.reading import BlobSource
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_members
 from airgap.cli.stated import read_envelope
@@ -98,7 +99,7 @@ def read_policing(policy: Path, osv: tuple[str, ...]) -> Policing:
 
 def judged(
     audit: Audit,
-    media: Media,
+    media: BlobSource,
     policy: Policy | None,
     osv: tuple[str, ...],
     progress: Progress,

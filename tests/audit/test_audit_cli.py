@@ -1,11 +1,12 @@
 """`airgap audit` from outside: planted faults are found, each once and nothing else; clean has none."""
 
+import contextlib
 import csv
 import hashlib
+import io
 import json
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from airgap.cli import run
+from airgap.model import Sha384
+from airgap.trust.blobs import Base
 from tests import bundles
 from tests.audit import faults
 from tests.audit.faults import Entry, image, model_files, wheel
@@ -45,14 +49,22 @@ class Run:
         return sorted((one["code"], one["subject"]) for one in self.report["findings"])
 
 
-def audit(subject: Path, out: Path, *options: str | Path) -> Run:
-    argv = [sys.executable, "-m", "airgap", "audit", subject, "-o", out, *options]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+def audit(*subjects: Path, to: Path, options: Sequence[str | Path] = ()) -> Run:
+    shutil.rmtree(to, ignore_errors=True)
+    code, out, error = airgap("audit", *subjects, "-o", to, *options)
     report, files = {}, []
-    if (out / "report.json").exists():
-        report = json.loads((out / "report.json").read_text())
-        files = list(csv.DictReader((out / "files.csv").read_text().splitlines()))
-    return Run(done.returncode, done.stdout, done.stderr, report, files)
+    if (to / "report.json").exists():
+        report = json.loads((to / "report.json").read_text())
+        files = list(csv.DictReader((to / "files.csv").read_text().splitlines()))
+    return Run(code, out, error, report, files)
+
+
+def airgap(*arguments: str | Path) -> tuple[int, str, str]:
+    """A command in this process: its exit code, and what it prints."""
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = run([str(argument) for argument in arguments])
+    return code, out.getvalue(), error.getvalue()
 
 
 @pytest.fixture
@@ -63,17 +75,17 @@ def site(tmp_path: Path) -> Path:
 def audited(tmp_path: Path, contents: Sequence[Content], *options: str | Path) -> Run:
     """Audit a bundle of these, judged by the root of the tests."""
     bundle = bundles.write_bundle(tmp_path / "bundle", contents)
-    return audit(bundle, tmp_path / "evidence", *options)
+    return audit(bundle, to=tmp_path / "evidence", options=options)
 
 
 def test_a_clean_bundle_has_no_finding_and_every_file_is_listed(tmp_path: Path, site: Path) -> None:
-    run = audited(tmp_path, clean(), "--site", site, "--fail-on", "warning")
-    assert (run.code, run.findings, run.error) == (0, [], "")
-    assert "findings: none" in run.out
-    assert "signed by alice, bob; not signed by carol, not needed" in run.out
-    report = run.report
+    found = audited(tmp_path, clean(), "--site", site, "--fail-on", "warning")
+    assert (found.code, found.findings, found.error) == (0, [], "")
+    assert "findings: none" in found.out
+    assert "signed by alice, bob; not signed by carol, not needed" in found.out
+    report = found.report
     assert report["totals"]["read"] == report["totals"]["bytes"], "every byte was read once"
-    listed = {(row["artifact"], row["path"].rpartition("/")[2]) for row in run.files}
+    listed = {(row["artifact"], row["path"].rpartition("/")[2]) for row in found.files}
     assert {
         ("packages", "alpha-1.0-py3-none-any.whl"),
         ("packages", "__init__.py"),
@@ -81,7 +93,7 @@ def test_a_clean_bundle_has_no_finding_and_every_file_is_listed(tmp_path: Path, 
         ("engine", "status"),
         ("notes", "notes.txt"),
     } <= listed
-    [member] = [row for row in run.files if row["path"] == "alpha-1.0-py3-none-any.whl!alpha/__init__.py"]
+    [member] = [row for row in found.files if row["path"] == "alpha-1.0-py3-none-any.whl!alpha/__init__.py"]
     assert member["sha256"] == hashlib.sha256(b"VERSION = 1\n").hexdigest()
     assert (member["type"], member["size"], member["licence"]) == ("text", "12", "MIT")
     assert member["source"] == "local:alpha-1.0-py3-none-any.whl"
@@ -128,7 +140,7 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
     bomb = wheel("bomb", members={"bomb/data.bin": bytes(80_000_000)})
     packages = [wheel("alpha"), wheel("free", licence="GPL-3.0-or-later"), spoiled, startup, bomb]
     su = (Entry("usr/bin/su", b"\x7fELF" + bytes(60), 0o4755),)
-    run = audited(
+    found = audited(
         tmp_path,
         [
             bundles.wheels("packages", dict(packages)),
@@ -140,7 +152,7 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
         "--fail-on",
         "error",
     )
-    assert run.findings == [
+    assert found.findings == [
         ("audit-bomb", "packages: bomb-1.0-py3-none-any.whl"),
         ("audit-pickle-code", "tiny: model.safetensors"),
         ("audit-record", "packages: spoiled-1.0-py3-none-any.whl"),
@@ -148,11 +160,28 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
         ("audit-setuid", "engine: usr/bin/su"),
         ("audit-startup-code", "packages: startup-1.0-py3-none-any.whl!startup.pth"),
     ]
-    assert run.code == 8
-    assert "os.system" in run.out
-    assert DETECTOR not in run.out + json.dumps(run.report), "a secret is never repeated"
-    free = next(p for p in run.report["packages"] if p["name"] == "free")
+    assert found.code == 8
+    assert "os.system" in found.out
+    assert DETECTOR not in found.out + json.dumps(found.report), "a secret is never repeated"
+    free = next(p for p in found.report["packages"] if p["name"] == "free")
     assert free["licence"] == "GPL-3.0-or-later", "a fact for a policy to forbid, and no finding by itself"
+
+
+def test_what_is_no_fault_and_still_to_be_known(tmp_path: Path, site: Path) -> None:
+    packages = [wheel("none", licence=""), wheel("own", licence="Acme-Terms-1")]
+    contents = [
+        bundles.wheels("packages", dict(packages)),
+        bundles.model(
+            "tiny", model_files(**{"model.safetensors": b"moved to another place\n"}), repo="org/tiny"
+        ),
+    ]
+    found = audited(tmp_path, contents, "--site", site)
+    assert found.findings == [
+        ("audit-licence-none", "packages: none-1.0-py3-none-any.whl"),
+        ("audit-licence-unknown", "packages: own-1.0-py3-none-any.whl"),
+        ("audit-malformed", "tiny: model.safetensors"),
+    ]
+    assert "its content is text, its name says safetensors" in found.out
 
 
 def test_a_damaged_blob_is_verifys_finding_and_nothing_in_it_is_believed(tmp_path: Path, site: Path) -> None:
@@ -162,35 +191,34 @@ def test_a_damaged_blob_is_verifys_finding_and_nothing_in_it_is_believed(tmp_pat
     changed = bytearray(data)
     changed[data.index(b"VERSION") if b"VERSION" in data else 40] ^= 1
     blob.write_bytes(changed)
-    run = audit(bundle, tmp_path / "evidence", "--site", site)
-    assert run.code == 6
-    verify = [sys.executable, "-m", "airgap", "verify", str(bundle), "--site", str(site), "--json"]
-    verified = json.loads(subprocess.run(verify, capture_output=True, text=True, check=False).stdout)
-    assert run.report["findings"] == verified["bundles"][0]["findings"]
-    assert run.files == []
-    assert run.report["wheels"] == []
+    found = audit(bundle, to=tmp_path / "evidence", options=("--site", site))
+    assert found.code == 6
+    verified = json.loads(airgap("verify", bundle, "--site", site, "--json")[1])
+    assert found.report["findings"] == verified["bundles"][0]["findings"]
+    assert found.files == []
+    assert found.report["wheels"] == []
 
 
 def test_without_a_root_nobody_judged_and_it_is_said(tmp_path: Path) -> None:
-    run = audited(tmp_path, [bundles.file("notes", b"text\n")])
-    assert (run.code, run.findings) == (0, [("audit-unjudged", "bundle.dsse.json")])
-    assert not run.report["subject"]["bundles"][0]["signing"]["judged"]
+    found = audited(tmp_path, [bundles.file("notes", b"text\n")])
+    assert (found.code, found.findings) == (0, [("audit-unjudged", "bundle.dsse.json")])
+    assert not found.report["subject"]["bundles"][0]["signing"]["judged"]
 
 
 def test_signatures_that_do_not_hold_are_exit_code_7_and_the_bytes_are_still_shown(
     tmp_path: Path, site: Path
 ) -> None:
     bundle = bundles.write_bundle(tmp_path / "bundle", clean(), signers=("alice",))
-    run = audit(bundle, tmp_path / "evidence", "--site", site)
-    assert (run.code, run.findings) == (7, [("audit-untrusted", "bundle.dsse.json")])
-    assert "NOT to be believed" in run.out
-    assert len(run.report["wheels"]) == 2
+    found = audit(bundle, to=tmp_path / "evidence", options=("--site", site))
+    assert (found.code, found.findings) == (7, [("audit-untrusted", "bundle.dsse.json")])
+    assert "NOT to be believed" in found.out
+    assert len(found.report["wheels"]) == 2
 
 
 def test_what_expires_soon_is_found(tmp_path: Path, site: Path) -> None:
     soon = bundles.CREATED + timedelta(days=20)
     bundle = bundles.write_bundle(tmp_path / "bundle", [bundles.file("notes", b"x\n")], expires_at=soon)
-    assert audit(bundle, tmp_path / "evidence", "--site", site).findings == [
+    assert audit(bundle, to=tmp_path / "evidence", options=("--site", site)).findings == [
         ("audit-expires", "bundle.dsse.json")
     ]
 
@@ -199,28 +227,109 @@ def test_a_site_is_the_union_of_its_bundles_read_from_its_own_store(tmp_path: Pa
     other = [bundles.file("more", b"further text\n"), clean()[2]]
     for name, contents in (("one", clean()), ("two", other)):
         bundle = bundles.write_bundle(tmp_path / name, contents, name=name)
-        install = [sys.executable, "-m", "airgap", "install", str(bundle), "--site", str(site)]
-        subprocess.run(install, check=True, capture_output=True)
+        assert airgap("install", bundle, "--site", site)[0] == 0
         shutil.rmtree(bundle)
-    run = audit(site, tmp_path / "evidence")
-    assert (run.code, run.findings) == (0, [])
-    subject = run.report["subject"]
+    found = audit(site, to=tmp_path / "evidence")
+    assert (found.code, found.findings) == (0, [])
+    subject = found.report["subject"]
     assert (subject["kind"], subject["generation"]) == ("site", 2)
     assert [(b["name"], b["signing"]["signers"]) for b in subject["bundles"]] == [
         ("one", ["alice", "bob"]),
         ("two", ["alice", "bob"]),
     ]
-    assert {row["artifact"] for row in run.files} == {"packages", "tiny", "engine", "notes", "more"}
+    assert {row["artifact"] for row in found.files} == {"packages", "tiny", "engine", "notes", "more"}
     blob = next(p for p in (site / "blobs" / "sha256").iterdir() if p.read_bytes() == b"further text\n")
     blob.write_bytes(b"FURTHER TEXT\n")
-    run = audit(site, tmp_path / "evidence")
-    assert (run.code, [code for code, _ in run.findings]) == (6, ["integrity-changed"])
+    found = audit(site, to=tmp_path / "evidence")
+    assert (found.code, [code for code, _ in found.findings]) == (6, ["integrity-changed"])
 
 
 @pytest.mark.parametrize("subject", ["empty", "nothing"])
 def test_what_is_neither_bundle_nor_site_is_exit_code_3(tmp_path: Path, subject: str) -> None:
     (tmp_path / "empty").mkdir()
-    run = audit(tmp_path / subject, tmp_path / "evidence")
-    assert run.code == 3
-    assert "bundle" in run.error
+    found = audit(tmp_path / subject, to=tmp_path / "evidence")
+    assert found.code == 3
+    assert "bundle" in found.error
     assert not (tmp_path / "evidence").exists()
+
+
+def test_what_this_host_lacks_to_look_is_said(
+    tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airgap.audit.secrets.available", lambda: False)
+    monkeypatch.setattr("airgap.audit.licences.available", lambda: False)
+    found = audited(tmp_path, clean(), "--site", site)
+    assert found.findings == [("audit-not-looked", "licences"), ("audit-not-looked", "secrets")]
+    assert "airgap[audit]" in found.out
+
+
+def test_what_a_delta_counts_on_was_not_looked_into(tmp_path: Path, site: Path) -> None:
+    wanted = clean()[-1].artifact.files[0].sha256
+    base = Base(Sha384("a" * 96), frozenset({wanted}))
+    bundle = bundles.write_bundle(tmp_path / "bundle", clean(), base=base)
+    found = audit(bundle, to=tmp_path / "evidence", options=("--site", site))
+    assert found.findings == [("audit-not-looked", "bundle.dsse.json")]
+    assert "notes" not in {row["artifact"] for row in found.files}
+
+
+# ------------------------------------------------------------------ volumes
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> list[Path]:
+    """A bundle cut into volumes so small that a wheel and a layer lie on several."""
+    name, data = wheel("alpha", members={"alpha/data.bin": os.urandom(700_000)})
+    contents = [
+        bundles.wheels("packages", {name: data}),
+        image(
+            "engine", [*faults.SYSTEM, Entry("srv/data", os.urandom(600_000)), Entry("bin/su", b"", 0o4755)]
+        ),
+        bundles.model("tiny", model_files(), repo="org/tiny"),
+    ]
+    bundle = bundles.write_bundle(tmp_path / "bundle", contents)
+    assert airgap("split", bundle, "--size", "500kB", "-o", tmp_path / "volumes")[0] == 0
+    return sorted((tmp_path / "volumes").iterdir())
+
+
+def test_volumes_together_are_audited_as_the_bundle_they_were_cut_from(
+    tmp_path: Path, site: Path, volumes: list[Path]
+) -> None:
+    assert len(volumes) > 2
+    options = ("--site", site)
+    whole = audit(tmp_path / "bundle", to=tmp_path / "whole", options=options)
+    found = audit(*reversed(volumes), to=tmp_path / "cut", options=options)
+    assert found.code == whole.code == 0
+    assert found.findings == whole.findings == [("audit-setuid", "engine: bin/su")]
+    assert found.files == whole.files
+    assert found.report["subject"]["kind"] == "volumes"
+    assert {k: v for k, v in found.report.items() if k != "subject"} | {"at": ""} == {
+        k: v for k, v in whole.report.items() if k != "subject"
+    } | {"at": ""}
+
+
+def test_what_lies_on_a_volume_that_is_not_here_was_not_looked_into(
+    tmp_path: Path, site: Path, volumes: list[Path]
+) -> None:
+    for one in volumes:  # whichever end or middle of a blob it has
+        found = audit(one, to=tmp_path / "evidence", options=("--site", site))
+        assert (found.code, found.error) == (0, "")
+        assert ("audit-not-looked", "quickstart") in found.findings
+        assert found.report["totals"]["read"] < found.report["totals"]["bytes"]
+
+
+def test_a_range_that_is_damaged_makes_its_blob_one_that_is_not_believed(
+    tmp_path: Path, site: Path, volumes: list[Path]
+) -> None:
+    part = next(path for volume in volumes for path in sorted(volume.glob("parts/*/*")))
+    part.write_bytes(bytes(part.stat().st_size))
+    found = audit(*volumes, to=tmp_path / "evidence", options=("--site", site))
+    assert found.code == 6
+    assert f"blobs/sha256/{part.parent.name}" in [subject for _, subject in found.findings]
+
+
+def test_volumes_of_two_bundles_are_not_audited_as_one(
+    tmp_path: Path, site: Path, volumes: list[Path]
+) -> None:
+    other = bundles.write_bundle(tmp_path / "other", [bundles.file("notes", b"other")], name="other")
+    found = audit(volumes[0], other, to=tmp_path / "evidence", options=("--site", site))
+    assert (found.code, found.report) == (3, {})

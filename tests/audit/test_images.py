@@ -88,6 +88,7 @@ def test_packages_of_every_manager_with_their_distribution() -> None:
     six, ssl = sorted(see(image("e")).packages, key=lambda package: package.ecosystem, reverse=True)
     assert (six.licence, six.path) == ("MIT", "usr/lib/python3/dist-packages/six-1.16.0.dist-info/METADATA")
     assert (ssl.name, ssl.source_name, ssl.architecture) == ("libssl3", "openssl", "amd64")
+    assert (ssl.version, ssl.source_version) == ("3.0.1-1+b2", "3.0.1-1")
     assert len(ssl.digest) == 64
 
 

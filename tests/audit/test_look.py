@@ -156,6 +156,15 @@ def test_a_pickle_of_weights_is_worth_a_warning_and_one_of_a_package_is_not() ->
     assert look(zipped(tests__data=HARMLESS), Role.WHEEL).noticed == []
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_arrays_of_objects_are_pickles_behind_a_header(version: int) -> None:
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
+    start = b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(2 * version, "little") + header
+    assert only(look(start + MALICIOUS, Role.WHEEL)).rule is findings.PICKLE_CODE
+    assert look(start + HARMLESS, Role.WHEEL).noticed == []
+    assert only(look(start + HARMLESS, Role.MODEL)).rule is findings.PICKLE
+
+
 def test_what_a_scanner_does_not_know_is_named() -> None:
     unknown = b"\x80\x02cmy.project\nThing\n)R."
     assert "my.project.Thing" in only(look(unknown, Role.MODEL)).message
@@ -184,6 +193,8 @@ def test_weights_that_carry_functions() -> None:
     assert (
         only(look(b"\x89HDF\r\n\x1a\n" + bytes(2_000_000) + config, Role.MODEL)).rule is findings.MODEL_CODE
     )
+    over_two_reads = b"\x89HDF\r\n\x1a\n" + bytes((1 << 20) - 30) + config
+    assert only(look(over_two_reads, Role.MODEL)).rule is findings.MODEL_CODE
     assert look(b"\x89HDF\r\n\x1a\n" + bytes(2000), Role.MODEL).noticed == []
 
 

@@ -44,6 +44,22 @@ def test_whatever_is_read_every_byte_passes_once_and_in_order(
     assert bytes(seen) == data
 
 
+@given(st.binary(min_size=60, max_size=300), st.integers(0, 40), st.integers(0, 20))
+def test_what_is_asked_for_before_its_turn_in_parts_that_overlap_is_read_once(
+    data: bytes, head: int, cut: int
+) -> None:
+    """As a zip is: its head, its tail, and the directory, which may begin before the tail and end in it."""
+    disk = Disk(data)
+    source = Seeking(disk.read_at, len(data), lambda piece: None, "x", disk.read_at(0, head))
+    tail = len(data) - 30 + cut
+    for start, end in ((tail, len(data)), (tail - 10, tail + 5), (0, len(data))):
+        assert source.read(start, end - start) == data[start:end]
+    source.begin()
+    source.finish()
+    assert max(disk.reads[at] for at in range(tail - 10, len(data))) <= 2
+    assert {disk.reads[at] for at in range(head)} <= {1}
+
+
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 300))
 def test_what_was_kept_is_not_read_again(data: bytes, at: int) -> None:
     disk = Disk(data)

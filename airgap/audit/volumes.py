@@ -1,0 +1,191 @@
+"""A bundle in volumes as an audit reads it: every blob from wherever among them it lies, whole or in ranges.
+
+What several volumes hold is read from the first; whether each volume is good is for `airgap verify` to say.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from airgap.audit import findings
+from airgap.audit.evidence import Audit, Subject, SubjectKind
+from airgap.audit.reading import read_blobs
+from airgap.audit.run import Judge, Part, conclude, counted_on, judge_envelope, wanted_of
+from airgap.errors import InputError, IntegrityError
+from airgap.layout import ENVELOPE_FILE, INDEX_FILE, blob_path
+from airgap.media import Media, MissingFileError
+from airgap.model import Finding, Sha256
+from airgap.progress import Progress
+from airgap.trust.decide import Judged, survey
+from airgap.trust.envelope import MAX_ENVELOPE
+from airgap.trust.statement import StatedBlob, Statement
+from airgap.verify import Contents, Signed, read_contents
+from airgap.verify_volumes import of_volume
+from airgap.volume_reading import Reading, read_volume
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`size` bytes of a blob, which begin at byte `start` of a file of a volume."""
+
+    media: Media
+    path: str
+    start: int
+    size: int
+
+
+class Together:
+    """The blobs of a bundle by their paths in it, each in the pieces that it lies in."""
+
+    def __init__(self, pieces: Mapping[str, Sequence[Piece]]) -> None:
+        self._pieces = pieces
+
+    def holds(self, digest: Sha256) -> bool:
+        return str(blob_path(digest)) in self._pieces
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        with self.open_at(path) as read_at:
+            return read_at(0, max_bytes + 1)
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Callable[[memoryview], int]]:
+        """As `Media.open`."""
+        with self.open_at(path) as read_at:
+            at = 0
+
+            def readinto(buffer: memoryview) -> int:
+                nonlocal at
+                data = read_at(at, len(buffer))
+                buffer[: len(data)] = data
+                at += len(data)
+                return len(data)
+
+            yield readinto
+
+    @contextmanager
+    def open_at(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        """As `Media.open_at`."""
+        if path not in self._pieces:
+            raise MissingFileError(f"{path}: missing")
+        with ExitStack() as stack:
+            opened = [
+                (piece, stack.enter_context(piece.media.open_at(piece.path))) for piece in self._pieces[path]
+            ]
+
+            def read_at(start: int, count: int) -> bytes:
+                parts: list[bytes] = []
+                begin = 0
+                for piece, read in opened:
+                    low, high = max(start, begin), min(start + count, begin + piece.size)
+                    if low < high:
+                        parts.append(read(piece.start + low - begin, high - low))
+                    begin += piece.size
+                return b"".join(parts)
+
+            yield read_at
+
+
+def audit_volumes(
+    media: Sequence[Media], where: str, judging: Judge, *, progress: Progress, jobs: int | None = None
+) -> Audit:
+    """Audit what is here of a bundle in volumes. What lacks is a finding, as all that is wrong.
+
+    Raises InputError for volumes of several bundles, HostError when the media cannot be read.
+    """
+    envelopes = [_envelope(one) for one in media]
+    if len({survey(envelope).payload for envelope in envelopes}) != 1:
+        raise InputError(
+            "these are volumes of several bundles",
+            remedy="audit each bundle by itself, all its volumes at once",
+        )
+    fact, found = judge_envelope(envelopes[0], judging, media[0])
+    readings = _readings(media)
+    found += [of_volume(finding) for _, reading in readings for finding in reading.findings]
+    stated = survey(envelopes[0]).statement
+    blobs_here = _together(stated, readings)
+    contents = _contents(blobs_here, _signed(envelopes[0]), readings, found)
+    part = Part(fact, contents.artifacts if contents else (), contents.documents if contents else {})
+    blobs = {digest: blob for digest, blob in stated.travelling.items() if blobs_here.holds(digest)}
+    found += _lacking(stated, blobs)
+    reading = read_blobs(blobs_here, wanted_of([part], blobs), progress, jobs)
+    subject = Subject(SubjectKind.VOLUMES, where, (fact,))
+    return conclude(subject, [part], reading, found, now=judging.now, blobs=stated.travelling)
+
+
+def together(media: Sequence[Media]) -> Together:
+    """The blobs of volumes of one bundle, before anybody judged their bytes. Raises InputError, HostError."""
+    return _together(survey(_envelope(media[0])).statement, _readings(media))
+
+
+def _together(stated: Statement, readings: Sequence[tuple[Media, Reading]]) -> Together:
+    return Together({path: pieces for path, pieces in _pieces(stated, readings) if pieces})
+
+
+def _readings(media: Sequence[Media]) -> list[tuple[Media, Reading]]:
+    return [(one, read_volume(one, _signed(_envelope(one)))) for one in media]
+
+
+def _envelope(media: Media) -> bytes:
+    try:
+        return media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+    except IntegrityError as error:
+        raise InputError(f"{media.root}: not a volume: {error.message}") from None
+
+
+def _signed(envelope: bytes) -> Signed:
+    """An envelope as the readers of volumes want it, whoever signed it: that is judged before."""
+    surveyed = survey(envelope)
+    return Signed(envelope, Judged(surveyed.statement, surveyed.payload, (), ()))
+
+
+def _pieces(
+    stated: Statement, readings: Sequence[tuple[Media, Reading]]
+) -> Iterator[tuple[str, tuple[Piece, ...]]]:
+    """Every blob's place: the first file that has it whole, else the ranges that make it so, else none."""
+    whole: dict[Sha256, Piece] = {}
+    ranges: dict[Sha256, list[tuple[int, int, Media, str]]] = {}
+    for media, reading in readings:
+        for path in reading.sound_offers:
+            item = reading.offered[path]
+            if item.whole:
+                whole.setdefault(item.digest, Piece(media, path, 0, item.size))
+            else:
+                ranges.setdefault(item.digest, []).append((item.offset, item.size, media, path))
+    for digest, blob in stated.travelling.items():
+        one = whole.get(digest)
+        yield str(blob_path(digest)), (one,) if one else _joined(ranges.get(digest, []), blob.size)
+
+
+def _joined(ranges: Iterable[tuple[int, int, Media, str]], size: int) -> tuple[Piece, ...]:
+    """Pieces that make `size` bytes without a gap; none where there is one."""
+    pieces: list[Piece] = []
+    done = 0
+    for offset, count, media, path in sorted(ranges, key=lambda one: one[:2]):
+        if offset > done:
+            return ()
+        if offset + count > done:
+            pieces.append(Piece(media, path, done - offset, offset + count - done))
+            done = offset + count
+    return tuple(pieces) if done == size else ()
+
+
+def _contents(
+    blobs: Together, signed: Signed, readings: Sequence[tuple[Media, Reading]], found: list[Finding]
+) -> Contents | None:
+    index = next((reading.index for _, reading in readings if reading.index is not None), None)
+    if index is None:
+        return None  # every volume has one, so each has a finding that says why not
+    try:
+        return read_contents(blobs, signed, index)
+    except IntegrityError as error:
+        found.append(findings.NOT_LOOKED.at(INDEX_FILE, f"its documents cannot be read: {error.message}"))
+        return None
+
+
+def _lacking(stated: Statement, here: Mapping[Sha256, StatedBlob]) -> Iterator[Finding]:
+    lacking = [blob.size for digest, blob in stated.travelling.items() if digest not in here]
+    if lacking:
+        message = f"{len(lacking)} blobs of {sum(lacking)} bytes are not, or not whole, on the volumes given"
+        yield findings.NOT_LOOKED.at(stated.name, message)
+    if stated.base:
+        yield counted_on(stated)
