@@ -197,6 +197,14 @@ def test_what_was_burnt_again_completes_what_was_damaged(
     assert document["collections"][0]["complete"]
 
 
+def test_the_documents_alone_are_a_volume_too(made: Path, verify: Verify, tmp_path: Path) -> None:
+    argv = ["split", str(made / "bundle"), "--size", "500kB", "--only", "2:0", "-o", str(tmp_path / "none")]
+    assert run(argv) == 0
+    document = verify(*(tmp_path / "none").iterdir(), code=10)
+    assert codes(document) == set()
+    assert only(document) == "1-4"
+
+
 def test_a_volume_cut_with_other_parameters_counts(
     made: Path, volumes: list[Path], verify: Verify, tmp_path: Path
 ) -> None:

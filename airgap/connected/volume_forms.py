@@ -9,7 +9,6 @@ import errno
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -170,13 +169,16 @@ def _iso(place: Path, bundle: Path, made: datetime) -> Iterator[Sink]:
             "--iso needs xorriso, which is not on the PATH",
             remedy="install it (apt install xorriso), or split into directories and use another tool",
         )
-    with tempfile.TemporaryDirectory(prefix=".airgap-iso-", dir=place.parent) as name:
-        sink = _Iso(Path(name))
-        (sink.own / "small").mkdir()
+    sink = _Iso(place.with_name(f"{place.name}.parts"))
+    _remove(sink.own)  # what a killed run left
+    try:
+        (sink.own / "small").mkdir(parents=True)
         (sink.own / "bundle").symlink_to(bundle.resolve())
         yield sink
         (sink.own / "commands").write_text("\n".join(_iso_commands(sink, place, made)) + "\n")
         _run_xorriso(sink.own, place)
+    finally:
+        _remove(sink.own)
     with open(place, "rb") as image:
         os.fsync(image.fileno())
 

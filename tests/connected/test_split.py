@@ -207,6 +207,15 @@ def test_one_at_a_time_holds_one_volume_on_disk(
     assert content(tmp_path / "burnt") == content(tmp_path / "all")
 
 
+def test_what_a_killed_run_left_of_an_iso_is_removed(bundle: Path, tmp_path: Path) -> None:
+    need("xorriso")
+    out = tmp_path / "out"
+    (out / ".quickstart-2026.11.3of5.iso.splitting.parts" / "small").mkdir(parents=True)
+    (out / ".quickstart-2026.11.3of5.iso.splitting").write_bytes(b"half")
+    split(bundle, out, "--iso", "--only", "3")
+    assert [path.name for path in out.iterdir()] == ["quickstart-2026.11.3of5.iso"]
+
+
 def test_without_xorriso_there_is_no_iso(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
