@@ -57,7 +57,7 @@ def _show(garbage: Garbage, *, dry_run: bool) -> None:
     click.echo(f"generations {'to remove' if dry_run else 'removed'}: {removed}; that stay: {kept}")
     click.echo(
         f"  {human_bytes(garbage.bytes)} {'to free' if dry_run else 'freed'}: {len(garbage.blobs)} blobs,"
-        f" {len(garbage.leftovers)} leftovers of interrupted runs"
+        f" {len(garbage.leftovers)} leftovers of interrupted runs or replaced models"
     )
     if dry_run:
         click.echo("  nothing was written")

@@ -11,10 +11,11 @@ import click
 
 from airgap.cli.options import asked_policy, policy_options
 from airgap.cli.receive import reception_code, reception_document, show_reception
-from airgap.cli.site import asked, describe, wait_option
+from airgap.cli.site import asked, describe, feed_document, show_feed, wait_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.errors import MissingPartError
 from airgap.isolated.arrival import Arrival, ArrivedMedia
+from airgap.isolated.feeding import require_feed_fits
 from airgap.isolated.generation import Member
 from airgap.isolated.host import judge_host
 from airgap.isolated.install import Approval, Installed, plan_install
@@ -42,12 +43,13 @@ Examples
   airgap install /media/disc1 /media/disc2 --site /srv/airgap
   airgap install /media/disc1 --site /srv/airgap --venv /opt/serving --set serving
   airgap install /media/disc1 --site /srv/airgap --policy policy.toml
+  airgap install /media/disc1 --site /srv/airgap --models-dir /data/weights
 Exit codes: 0 installed or already there, 3 not a bundle or no such set, 6 bytes differ,
   7 signatures, root or sequence do not hold, 8 the policy is broken or artifacts of two bundles collide,
   9 no space, no permission, the media cannot be read, or this host cannot make the venv,
   10 a delta counts on what the site lacks
 After anything but 0 nothing installed has changed; run the same command again. Where only making
-the venv failed, the bundles are installed and an older venv stays.
+the venv or naming the models in DIR failed, the bundles are installed, and what was there stays.
 Newer roots that BUNDLE brings are kept as soon as they are proven.
 """
 )
@@ -60,6 +62,12 @@ Newer roots that BUNDLE brings are kept as soon as they are proven.
 @click.option("--set", "wheels", metavar="NAME", default="", help="The wheels set; default: the only one.")
 @click.option("--python", metavar="EXE", default="", help="Of the venv; default: the target's, on the PATH.")
 @policy_options
+@click.option(
+    "--models-dir",
+    type=_PATH,
+    metavar="DIR",
+    help="Keep DIR/<model> in step with the site from now on, for hosts' containers.",
+)
 @wait_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def install(
@@ -72,6 +80,7 @@ def install(
     python: str,
     policy_file: Path | None,
     osv: tuple[str, ...],
+    models_dir: Path | None,
     wait: float,
     as_json: bool,
 ) -> int:
@@ -120,7 +129,7 @@ def install(
         media = [one for one in given if one not in volumes]
         media += [opened.enter_context(ArrivedMedia(arrival)) for arrival in arrivals]
         if dry_run:
-            done = Installed(target.current(), plan_install(media, target, now, approve=approve), built=False)
+            done = plan_install(media, target, now, approve=approve, models_dir=models_dir)
         else:
             done = install_bundles(
                 *(media, target, now),
@@ -129,6 +138,7 @@ def install(
                 wait=wait,
                 approve=approve,
                 accept=accept,
+                models_dir=models_dir,
             )
     if not as_json:
         _show(done, target, policed, dry_run=dry_run)
@@ -142,6 +152,7 @@ def install(
         _show_venv(made)
     if dry_run:
         require_fit(target, done.plan)
+        require_feed_fits(target, done.feed, done.plan.needed)
     return 0
 
 
@@ -217,8 +228,10 @@ def _show(done: Installed, site: Site, policed: "Sequence[Policed]", *, dry_run:
     if plan.unchanged and not done.built:
         checked = "" if dry_run else "; every byte of it was checked"
         click.echo(f"  already installed; generation {done.generation} stays current{checked}")
+        show_feed(done.feed, dry_run=dry_run)
         return
     _show_plan(plan, "to copy" if dry_run else "copied")
+    show_feed(done.feed, dry_run=dry_run)
     if dry_run:
         click.echo("  nothing was written")
     else:
@@ -252,4 +265,5 @@ def _document(done: Installed, told: Sequence[Finding], policed: "Sequence[Polic
         "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},
         "free": {"bytes": plan.free.bytes, "inodes": plan.free.inodes},
         "policy": policed[0].document if policed else None,
+        "catalogue": feed_document(done.feed),
     }

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.site import asked, describe, dry_run_option, site_option, wait_option
+from airgap.cli.site import (
+    asked,
+    describe,
+    dry_run_option,
+    feed_document,
+    show_feed,
+    site_option,
+    wait_option,
+)
 from airgap.cli.terminal import emit, progress_for
 from airgap.isolated.rollback import Rollback, plan_rollback
 from airgap.isolated.rollback import rollback as roll_back
@@ -50,6 +58,7 @@ def rollback(generation: int | None, *, site: Path, dry_run: bool, wait: float, 
 def _show(done: Rollback, *, dry_run: bool) -> None:
     if done.unchanged:
         click.echo(f"generation {done.generation} is current already")
+        show_feed(done.feed, dry_run=dry_run)
         return
     if done.finished:
         click.echo("an interrupted rollback was finished")
@@ -60,6 +69,7 @@ def _show(done: Rollback, *, dry_run: bool) -> None:
         for bundle in bundles:
             without = f", without {', '.join(bundle.left_out)}" if bundle.left_out else ""
             click.echo(f"  {sign} {bundle}{without}")
+    show_feed(done.feed, dry_run=dry_run)
     if dry_run:
         click.echo("  nothing was written")
 
@@ -73,4 +83,5 @@ def _document(done: Rollback, *, dry_run: bool) -> dict[str, object]:
         "finished": done.finished,
         "added": [describe(bundle) for bundle in done.added],
         "removed": [describe(bundle) for bundle in done.removed],
+        "catalogue": feed_document(done.feed),
     }

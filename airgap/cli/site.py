@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import click
 
+from airgap.cli.terminal import human_bytes, printable
+from airgap.isolated.feeding import Feed
 from airgap.isolated.record import InstalledBundle
 from airgap.media import shown
 from airgap.trust.instant import render_instant
@@ -43,4 +45,39 @@ def describe(bundle: InstalledBundle) -> dict[str, object]:
         "signers": list(bundle.signers),
         "installed_at": render_instant(bundle.installed_at),
         "left_out": list(bundle.left_out),
+    }
+
+
+def show_feed(feed: Feed | None, *, dry_run: bool) -> None:
+    """What a change does to the catalogue of models; nothing where the site feeds none."""
+    if feed is None:
+        return
+    parts = [
+        f"{sign} {name}"
+        for sign, names in (("+", feed.added), ("~", feed.changed), ("-", feed.removed))
+        for name in names
+    ]
+    where = printable(shown(str(feed.directory)))
+    click.echo(f"  models in {where}: {', '.join(parts) or 'as they should be'}")
+    if feed.copied_bytes:
+        verb = "to copy" if dry_run else "copied"
+        free = human_bytes(feed.free.bytes)
+        click.echo(f"    {verb} there: {human_bytes(feed.copied_bytes)} of {free} free: another file system")
+    if feed.former:
+        click.echo(f"    no longer fed, and left as it is: {printable(shown(str(feed.former)))}")
+
+
+def feed_document(feed: Feed | None) -> dict[str, object] | None:
+    """The same as `--json` shows it."""
+    if feed is None:
+        return None
+    return {
+        "directory": shown(str(feed.directory)),
+        "former": shown(str(feed.former)) if feed.former else None,
+        "added": list(feed.added),
+        "changed": list(feed.changed),
+        "removed": list(feed.removed),
+        "linked": feed.linked,
+        "copied_bytes": feed.copied_bytes,
+        "free": {"bytes": feed.free.bytes, "inodes": feed.free.inodes},
     }

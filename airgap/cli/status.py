@@ -10,12 +10,13 @@ from airgap.cli.records import record_document, record_line
 from airgap.cli.site import describe, site_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.errors import HostError, IntegrityError
+from airgap.isolated.catalogue import Catalogue, verify_catalogue
 from airgap.isolated.drift import verify_site
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
 from airgap.isolated.status import Generation, Status, read_status
 from airgap.media import Media, shown
-from airgap.model import Finding
+from airgap.model import Finding, Severity
 from airgap.pinned import trusted_root
 from airgap.records import MAX_KEPT, carried_records
 from airgap.trust.instant import render_instant
@@ -43,7 +44,8 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
     target = Site(site)
     memory = load_memory(target).following(root)
     findings = _verify(target, jobs, as_json=as_json) if verify else ()
-    found = None if findings and any(f.code == "integrity-link" for f in findings) else read_status(target)
+    wrong = [finding for finding in findings if finding.severity is Severity.ERROR]
+    found = None if any(f.code == "integrity-link" for f in findings) else read_status(target)
     with Media(target.root) as media:
         records = carried_records(media, root, memory.clock(datetime.now(UTC)), at_most=MAX_KEPT)
     if as_json:
@@ -66,14 +68,15 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
             click.echo(record_line(record))
         _show_trust(root, memory)
         if verify:
-            click.echo(f"{len(findings)} findings" if findings else "every byte is as it was installed")
-    return IntegrityError.exit_code if findings else 0
+            click.echo(f"{len(wrong)} findings" if wrong else "every byte is as it was installed")
+    return IntegrityError.exit_code if wrong else 0
 
 
 def _verify(site: Site, jobs: int | None, *, as_json: bool) -> tuple[Finding, ...]:
     """Refuses a site that changes meanwhile: what differs would then say nothing."""
     busy, numbers = site.busy(), site.numbers()
-    findings = () if busy else verify_site(site, progress_for(json=as_json), jobs)
+    progress = progress_for(json=as_json)
+    findings = () if busy else (*verify_site(site, progress, jobs), *verify_catalogue(site, progress, jobs))
     busy = busy or site.busy()
     if busy or site.numbers() != numbers:
         raise HostError(
@@ -111,10 +114,18 @@ def _show(found: Status, site: Site) -> None:
             show_progressed(far)
     if found.busy:
         click.echo(f"being changed by {printable(found.busy)}")
+    if found.catalogue:
+        _show_catalogue(found.catalogue)
     inodes = "" if found.free.inodes is None else f", {found.free.inodes} inodes"
     click.echo(f"free: {human_bytes(found.free.bytes)}{inodes}")
     if found.unused_bytes:
         click.echo(f"in use by no generation: {human_bytes(found.unused_bytes)}; airgap gc frees it")
+
+
+def _show_catalogue(catalogue: Catalogue) -> None:
+    names = ", ".join(sorted(model.name for model in catalogue.models.values())) or "none"
+    wrong = f"; NOT in step: {len(catalogue.findings)} findings of --verify" if catalogue.findings else ""
+    click.echo(f"models in {printable(shown(str(catalogue.directory)))}: {names}{wrong}")
 
 
 def _line(generation: Generation, *, current: bool) -> str:
@@ -156,4 +167,11 @@ def _document(found: Status) -> dict[str, object]:
             for arrival, far in found.arriving
         ],
         "busy": found.busy,
+        "catalogue": {
+            "directory": shown(str(found.catalogue.directory)),
+            "models": sorted(model.name for model in found.catalogue.models.values()),
+            "in_step": not found.catalogue.findings,
+        }
+        if found.catalogue
+        else None,
     }

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.site import asked, describe, dry_run_option, site_option, wait_option
+from airgap.cli.site import (
+    asked,
+    describe,
+    dry_run_option,
+    feed_document,
+    show_feed,
+    site_option,
+    wait_option,
+)
 from airgap.cli.terminal import emit, progress_for
 from airgap.isolated.site import Site
 from airgap.isolated.uninstall import Uninstall, plan_uninstall
@@ -52,6 +60,7 @@ def uninstall(names: Sequence[str], *, site: Path, dry_run: bool, wait: float, a
         click.echo(f"- {bundle}")
     for artifact in done.artifacts:
         click.echo(f"- {artifact}")
+    show_feed(done.feed, dry_run=dry_run)
     click.echo("  nothing was written" if dry_run else f"  generation {number} is current")
 
 
@@ -61,4 +70,5 @@ def _document(done: Uninstall, number: int | None, *, dry_run: bool) -> dict[str
         "generation": number,
         "bundles": [describe(bundle) for bundle in done.bundles],
         "artifacts": list(done.artifacts),
+        "catalogue": feed_document(done.feed),
     }

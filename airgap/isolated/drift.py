@@ -9,17 +9,17 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from airgap.decode import MAX_DOCUMENT, read_capped
 from airgap.errors import InputError, IntegrityError
 from airgap.isolated.generation import Member, load_member, stated_blobs
 from airgap.isolated.site import SUMS_FILE, Site
+from airgap.isolated.tree import Inode, inode, look, walk
 from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, blob_path
 from airgap.media import Media, shown
 from airgap.model import Finding, Severity, Sha256, Sha384, bundle_path
 from airgap.progress import Progress
-from airgap.store import host_errors
 from airgap.trust.statement import StatedBlob
 from airgap.verify import distinct, hash_files
 
@@ -28,8 +28,6 @@ OUTDATED = "this generation is not current: airgap gc --keep 1 removes it"
 REMOVE = "nothing but airgap may write there: find out who did, then remove it"
 
 _SUM = re.compile(r"([0-9a-f]{96})  (.+)")
-
-Inode = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +88,33 @@ def survey_generation(site: Site, number: int) -> Surveyed:
     held: dict[Inode, Sha384] = {}
     for digest, stated in _needed(site, number, findings).items():
         path = blob_path(digest)
-        found = _lstat(site.root / path)
-        problem = _file_problem(path, found, stated.size)
+        found = look(site.root / path)
+        problem = wrong_file(path, found, stated.size)
         if problem:
             findings.append(problem)
         elif found:
             files[path] = stated
-            held[found.st_dev, found.st_ino] = stated.sha384
+            held[inode(found)] = stated.sha384
     base = PurePosixPath("generations", str(number))
     sums = _read_sums(site, number, findings)
     if not sums:
         return Surveyed(tuple(findings), files)
     directories = {str(parent) for name in sums for parent in PurePosixPath(name).parents}
     seen = set()
-    for name, found in _walk(site.generation(number)):
+    for name, found in walk(site.generation(number)):
         seen.add(name)
         expected = sums.get(name)
         where = str(base / name)
         if stat.S_ISDIR(found.st_mode):
             if name not in directories:
-                findings.append(_finding("integrity-unexpected", where, "a directory of no artifact", REMOVE))
+                findings.append(fault("integrity-unexpected", where, "a directory of no artifact", REMOVE))
         elif expected is None and name != SUMS_FILE:
-            findings.append(_finding("integrity-unexpected", where, "a file of no artifact", REMOVE))
-        elif problem := _file_problem(where, found, None):
+            findings.append(fault("integrity-unexpected", where, "a file of no artifact", REMOVE))
+        elif problem := wrong_file(where, found, None):
             findings.append(problem)
-        elif expected and held.get((found.st_dev, found.st_ino)) != expected:
+        elif expected and held.get(inode(found)) != expected:
             files[where] = StatedBlob(expected, found.st_size)
-    findings += (_missing(str(base / name)) for name in sorted(sums.keys() - seen))
+    findings += (missing_file(str(base / name)) for name in sorted(sums.keys() - seen))
     return Surveyed(tuple(findings), files)
 
 
@@ -128,9 +126,9 @@ def _needed(site: Site, number: int, findings: list[Finding]) -> dict[Sha256, St
             try:
                 members.append(load_member(site, bundle))
             except IntegrityError as error:
-                findings.append(_finding("integrity-changed", str(bundle), error.message, REINSTALL))
+                findings.append(fault("integrity-changed", str(bundle), error.message, REINSTALL))
     except IntegrityError as error:
-        findings.append(_finding("integrity-changed", f"generations/{number}", error.message, REINSTALL))
+        findings.append(fault("integrity-changed", f"generations/{number}", error.message, REINSTALL))
     return stated_blobs(members)
 
 
@@ -142,7 +140,7 @@ def _read_sums(site: Site, number: int, findings: list[Finding]) -> dict[str, Sh
         return dict(_read_line(line) for line in text.split("\n")[:-1])
     except (InputError, UnicodeDecodeError) as error:
         found = error.message if isinstance(error, InputError) else "it is not UTF-8"
-        findings.append(_finding("integrity-changed", f"generations/{number}/{SUMS_FILE}", found, REINSTALL))
+        findings.append(fault("integrity-changed", f"generations/{number}/{SUMS_FILE}", found, REINSTALL))
         return {}
 
 
@@ -158,54 +156,33 @@ def _judge_links(site: Site) -> Iterator[Finding]:
     try:
         current = site.current()
     except IntegrityError as error:
-        yield _finding("integrity-link", "current", error.message, error.remedy)
+        yield fault("integrity-link", "current", error.message, error.remedy)
         return
     if current is None:
         return
     wanted = f"current/{INDEX_FILE}"
     index = site.root / INDEX_FILE
     if not index.is_symlink() or os.readlink(index) != wanted:
-        yield _finding("integrity-link", INDEX_FILE, f"expected a link to {wanted}", REINSTALL)
+        yield fault("integrity-link", INDEX_FILE, f"expected a link to {wanted}", REINSTALL)
     layout = site.root / LAYOUT_FILE
     if layout.is_symlink() or not layout.is_file() or layout.read_bytes() != OCI_LAYOUT:
-        yield _finding("integrity-changed", LAYOUT_FILE, "its bytes are not what airgap writes", REINSTALL)
+        yield fault("integrity-changed", LAYOUT_FILE, "its bytes are not what airgap writes", REINSTALL)
 
 
-def _walk(top: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below `top`, by its path relative to it; nothing is followed."""
-    pending = [""]
-    while pending:
-        directory = pending.pop()
-        with host_errors(top / directory), os.scandir(top / directory) as found:
-            for item in found:
-                name = f"{directory}/{item.name}" if directory else item.name
-                status = item.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(name)
-                yield name, status
-
-
-def _lstat(path: Path) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except FileNotFoundError:
-        return None
-
-
-def _file_problem(path: str, found: os.stat_result | None, size: int | None) -> Finding | None:
+def wrong_file(path: str, found: os.stat_result | None, size: int | None) -> Finding | None:
     if found is None:
-        return _missing(path)
+        return missing_file(path)
     if not stat.S_ISREG(found.st_mode):
-        return _finding("integrity-type", path, "expected a regular file, found something else", REINSTALL)
+        return fault("integrity-type", path, "expected a regular file, found something else", REINSTALL)
     if size not in (None, found.st_size):
         message = f"expected {size} bytes, found {found.st_size}"
-        return _finding("integrity-size", path, message, REINSTALL)
+        return fault("integrity-size", path, message, REINSTALL)
     return None
 
 
-def _missing(path: str) -> Finding:
-    return _finding("integrity-missing", path, "missing", REINSTALL)
+def missing_file(path: str, remedy: str = REINSTALL) -> Finding:
+    return fault("integrity-missing", path, "missing", remedy)
 
 
-def _finding(code: str, subject: str, message: str, remedy: str) -> Finding:
+def fault(code: str, subject: str, message: str, remedy: str) -> Finding:
     return Finding(code, Severity.ERROR, shown(subject), message, "", remedy)

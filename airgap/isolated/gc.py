@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from airgap.isolated.feeding import sweep, unused_places
 from airgap.isolated.generation import load_member
 from airgap.isolated.site import Site
 from airgap.model import Sha256
@@ -23,7 +24,7 @@ class Garbage:
     generations: tuple[int, ...]
     blobs: tuple[Sha256, ...]
     leftovers: tuple[Path, ...]
-    """Of killed runs."""
+    """Of killed runs, and models that were replaced in the catalogue."""
     bytes: int
 
     @property
@@ -41,6 +42,7 @@ def collect(site: Site, keep: int, *, asked: str, progress: Progress, wait: floa
     with site.locked(asked, wait=wait, progress=progress):
         garbage = find_garbage(site, keep)
         site.recover()
+        sweep(site)
         with host_errors(site.root):
             condemned = []
             for number in garbage.generations:
@@ -59,7 +61,7 @@ def collect(site: Site, keep: int, *, asked: str, progress: Progress, wait: floa
 
 def find_garbage(site: Site, keep: int) -> Garbage:
     """What `collect` would remove; writes nothing and raises the same."""
-    leftovers = tuple(site.leftovers())
+    leftovers = (*site.leftovers(), *unused_places(site))
     numbers = [number for number in site.numbers() if site.generation(number) not in leftovers]
     current = site.current()
     others = [number for number in numbers if number != current]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from airgap import oci
 from airgap.decode import MAX_DOCUMENT, canonical_json
@@ -20,7 +20,8 @@ from airgap.isolated import containers, files, models, wheels
 from airgap.isolated.entries import Entry, Link, Text
 from airgap.isolated.environment import render_environment
 from airgap.isolated.record import InstalledBundle, Receipt, SiteRecord, render_receipt, render_record
-from airgap.isolated.site import DIRECTORY_MODE, RECEIPT_FILE, RECORD_FILE, SUMS_FILE, Site
+from airgap.isolated.site import RECEIPT_FILE, RECORD_FILE, SUMS_FILE, Site
+from airgap.isolated.tree import write_tree
 from airgap.layout import INDEX_FILE, BundledArtifact, read_layout
 from airgap.lock import Lock, parse_lock
 from airgap.model import BundlePath, Kind, ModelArtifact, Sha256, path_collisions
@@ -221,27 +222,9 @@ def build(site: Site, number: int, entries: Sequence[Entry]) -> None:
     temporary = site.generations / f"{number}.tmp"
     with host_errors(temporary):
         shutil.rmtree(temporary, ignore_errors=True)
-        directories = [temporary / parent for parent in tree_directories(entries)]
-        for directory in directories:
-            directory.mkdir()
-            directory.chmod(DIRECTORY_MODE)
-        for entry in entries:
-            if isinstance(entry, Link):
-                _link(site.store.path(entry.sha256), temporary / entry.path)
-            else:
-                _write(temporary / entry.path, entry.data)
-        for directory in reversed(directories):
-            fsync_directory(directory)
+        write_tree(temporary, entries, lambda digest, path: _link(site.store.path(digest), path))
         os.rename(temporary, site.generation(number))
         fsync_directory(site.generations)
-
-
-def tree_directories(entries: Iterable[Entry]) -> list[PurePosixPath]:
-    """Every directory the entries need, parents before children; '.' is the generation itself."""
-    found = {PurePosixPath(".")}
-    for entry in entries:
-        found.update(PurePosixPath(entry.path).parents)
-    return sorted(found, key=lambda path: (len(path.parts), path))
 
 
 def _link(blob: Path, path: Path) -> None:
@@ -258,14 +241,6 @@ def _link(blob: Path, path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "xb") as stream:
-        os.fchmod(stream.fileno(), FILE_MODE)
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _collision(mine: str, theirs: str, path: str) -> PolicyError:

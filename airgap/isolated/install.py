@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from airgap.errors import InputError
 from airgap.isolated.arrival import ArrivedMedia
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
 from airgap.isolated.counted import Lacking, counted_by, damaged_blobs, lost_blobs, require_base, uses_of
 from airgap.isolated.drift import verify_generation
+from airgap.isolated.feeding import Feed, plan_feed, require_feed_fits, settle, stage
 from airgap.isolated.generation import (
     Member,
     build,
@@ -48,6 +50,8 @@ class Installed:
     plan: Plan
     built: bool
     """Whether it is a new one: the site lacked something, or something in it was damaged."""
+    feed: Feed | None = None
+    """What the site's catalogue of models needed, where it feeds one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def install(
     wait: float = 0,
     approve: Approval | None = None,
     accept: Approval | None = None,
+    models_dir: Path | None = None,
 ) -> Installed:
     """Verify bundles and make them part of the site's one next generation. `now` is UTC in whole seconds.
 
@@ -88,7 +93,8 @@ def install(
     `wait` seconds for another change of the site to end. Raises TrustError, IntegrityError (naming every
     difference), PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever
     the process is killed, the site is wholly the old or wholly the new generation. Newer roots that the media
-    bring are kept as soon as they are proven, whatever becomes of the bundles.
+    bring are kept as soon as they are proven, whatever becomes of the bundles. `models_dir` becomes the
+    catalogue that the site feeds.
     """
     with site.locked(asked, wait=wait, progress=progress):
         site.prepare()
@@ -98,38 +104,48 @@ def install(
         members, plan = _plan(site, brought)
         if approve:
             approve(members)
+        feed = plan_feed(site, members, models_dir, checking=progress if plan.unchanged else None)
         require_fit(site, plan)
+        require_feed_fits(site, feed, plan.needed)
         _keep_records(site, brought)
         current = site.current()
         newcomers = [member for member in members if member.bundle in plan.bundles]
         if plan.unchanged and current and not verify_generation(site, current, progress):
             if accept:
                 accept(newcomers)
+            settle(stage(site, feed, progress))
             _end_arrivals(brought)
-            return Installed(current, plan, built=False)
+            return Installed(current, plan, built=False, feed=feed)
         _copy(site, brought, plan, progress)
         if accept:
             accept(newcomers)
         number = site.next_number()
         receipt = _receipt(site, plan, number, now, asked)
         build(site, number, (*plan.entries, *own_files(members, plan.entries, receipt)))
+        staged = stage(site, feed, progress)
         save_memory(site, memory)
         site.activate(number)
         site.write_receipt(number)
+        settle(staged)
         _end_arrivals(brought)
-        return Installed(number, plan, built=True)
+        return Installed(number, plan, built=True, feed=feed)
 
 
 def plan_install(
-    media: Sequence[Media], site: Site, now: datetime, *, approve: Approval | None = None
-) -> Plan:
+    media: Sequence[Media],
+    site: Site,
+    now: datetime,
+    *,
+    approve: Approval | None = None,
+    models_dir: Path | None = None,
+) -> Installed:
     """What `install` would do, from reading signatures, names, sizes and documents alone; writes nothing."""
     _, brought = _judge(media, site, now, keep=False)
     require_base([_lacking(one, site, brought) for one in brought], site)
     members, plan = _plan(site, brought)
     if approve:
         approve(members)
-    return plan
+    return Installed(site.current(), plan, built=False, feed=plan_feed(site, members, models_dir))
 
 
 def _judge(

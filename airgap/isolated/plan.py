@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from airgap.errors import HostError, TrustError
 from airgap.isolated.entries import Entry, Text
-from airgap.isolated.generation import Member, tree_directories
+from airgap.isolated.generation import Member
 from airgap.isolated.record import InstalledBundle, SiteRecord
 from airgap.isolated.site import Site
+from airgap.isolated.tree import tree_directories
 from airgap.layout import digest_of
 from airgap.model import Finding, Sha256
 from airgap.store import host_errors
@@ -24,6 +25,10 @@ class Room:
 
     bytes: int
     inodes: int | None
+
+    def beside(self, other: "Room") -> "Room":
+        """What both together need."""
+        return Room(self.bytes + other.bytes, (self.inodes or 0) + (other.inodes or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def make_plan(
             entries,
             max(in_passing, default=0),
         ),
-        free_room(site),
+        free_room(site.root),
         unchanged=after == before and not missing,
     )
 
@@ -131,36 +136,48 @@ def require_newer(before: SiteRecord, bundle: InstalledBundle) -> None:
 
 def require_fit(site: Site, plan: Plan) -> None:
     """Raise HostError when the plan needs more bytes or inodes than are free."""
-    lacking = []
-    if plan.needed.bytes > plan.free.bytes:
-        lacking.append(f"{plan.needed.bytes} bytes are needed and {plan.free.bytes} are free")
-    if None not in (plan.needed.inodes, plan.free.inodes) and plan.needed.inodes > plan.free.inodes:  # type: ignore[operator]
-        lacking.append(f"{plan.needed.inodes} inodes are needed and {plan.free.inodes} are free")
-    if lacking:
-        raise HostError(
-            f"{site.root}: {'; '.join(lacking)}",
-            remedy="free space on that file system or use a site on a larger one; nothing was changed",
-        )
+    require_room(site.root, plan.needed, plan.free)
 
 
 def _needed(
     site: Site, missing: dict[Sha256, StatedBlob], entries: tuple[Entry, ...], in_passing: int
 ) -> Room:
-    """Blobs and texts rounded up to blocks, a block for each directory and one for every 40 names in it."""
-    block = _statistics(site).f_frsize
     texts = [len(entry.data) for entry in entries if isinstance(entry, Text)]
-    directories: list[PurePosixPath] = tree_directories(entries)
     sizes = [*(blob.size for blob in missing.values()), *texts, in_passing]
-    blocks = sum(-(-size // block) for size in sizes) + len(directories) + len(entries) // 40 + 16
-    return Room(blocks * block, len(missing) + len(texts) + len(directories) + 16)
+    return needed_room(site.root, sizes, [entry.path for entry in entries])
 
 
-def free_room(site: Site) -> Room:
-    """Of the site's file system. Raises HostError."""
-    found = _statistics(site)
+def needed_room(where: Path, sizes: Sequence[int], paths: Sequence[str]) -> Room:
+    """What files of these sizes in bytes take, and names at `paths` with their directories.
+
+    Files are rounded up to blocks; a directory takes one, and one for every 40 names. Raises HostError.
+    """
+    block = _statistics(where).f_frsize
+    directories = len(tree_directories(paths))
+    blocks = sum(-(-size // block) for size in sizes) + directories + len(paths) // 40 + 16
+    return Room(blocks * block, len(sizes) + directories + 16)
+
+
+def free_room(where: Path) -> Room:
+    """Of the file system that holds an existing path. Raises HostError."""
+    found = _statistics(where)
     return Room(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
 
 
-def _statistics(site: Site) -> os.statvfs_result:
-    with host_errors(site.root):
-        return os.statvfs(site.root)
+def require_room(where: Path, needed: Room, free: Room) -> None:
+    """Raise HostError when more bytes or inodes are needed than are free."""
+    lacking = []
+    if needed.bytes > free.bytes:
+        lacking.append(f"{needed.bytes} bytes are needed and {free.bytes} are free")
+    if needed.inodes is not None and free.inodes is not None and needed.inodes > free.inodes:
+        lacking.append(f"{needed.inodes} inodes are needed and {free.inodes} are free")
+    if lacking:
+        raise HostError(
+            f"{where}: {'; '.join(lacking)}",
+            remedy="free space on that file system or use a larger one; nothing was changed",
+        )
+
+
+def _statistics(where: Path) -> os.statvfs_result:
+    with host_errors(where):
+        return os.statvfs(where)

@@ -8,6 +8,9 @@ from datetime import datetime
 
 from airgap.errors import InputError, TrustError
 from airgap.isolated.drift import survey_generation
+from airgap.isolated.feeding import Feed, plan_feed, require_feed_fits, settle, stage
+from airgap.isolated.generation import load_member
+from airgap.isolated.plan import Room
 from airgap.isolated.record import Action, InstalledBundle, Receipt, difference
 from airgap.isolated.site import Site
 from airgap.progress import Progress
@@ -19,7 +22,8 @@ from airgap.verify import refuse
 class Rollback:
     """The generation in force afterwards and the one before, and the bundles by which they differ.
 
-    `finished` when a run that was killed had switched already, and only its receipt was missing.
+    `finished` when a run that was killed had switched already, and only its receipt was missing. `feed` is
+    what the site's catalogue of models needs for it, where the site feeds one.
     """
 
     generation: int
@@ -27,6 +31,7 @@ class Rollback:
     added: tuple[InstalledBundle, ...]
     removed: tuple[InstalledBundle, ...]
     finished: bool = False
+    feed: Feed | None = None
 
     @property
     def unchanged(self) -> bool:
@@ -51,14 +56,19 @@ def rollback(
     with site.locked(asked, wait=wait, progress=progress):
         finished = site.recover()
         if finished and finished.previous and number in (None, finished.generation):
+            feed = _plan_feed(site, finished.generation)
+            settle(stage(site, feed, progress))
             return Rollback(
-                finished.generation, finished.previous, finished.added, finished.removed, finished=True
+                finished.generation, finished.previous, finished.added, finished.removed, True, feed
             )
         plan = plan_rollback(site, number, root)
+        require_feed_fits(site, plan.feed, Room(0, 0))
+        feed = stage(site, plan.feed, progress)
         if not plan.unchanged:
             site.switch_back(
                 Receipt(Action.ROLLBACK, plan.generation, plan.before, now, asked, plan.added, plan.removed)
             )
+        settle(feed)
         return plan
 
 
@@ -72,7 +82,7 @@ def plan_rollback(site: Site, number: int | None, root: Root) -> Rollback:
         here = ", ".join(map(str, site.numbers()))
         raise InputError(f"{site.root}: no generation {target}; here are {here}")
     if target == current:
-        return Rollback(current, current, (), ())
+        return Rollback(current, current, (), (), feed=_plan_feed(site, current))
     refuse(survey_generation(site, target).findings, f"generation {target}")
     record = site.record(target)
     for bundle in record.bundles:
@@ -82,7 +92,11 @@ def plan_rollback(site: Site, number: int | None, root: Root) -> Rollback:
                 remedy="choose another generation, or install a newer bundle",
             )
     added, removed = difference(site.record(current), record)
-    return Rollback(target, current, added, removed)
+    return Rollback(target, current, added, removed, feed=_plan_feed(site, target))
+
+
+def _plan_feed(site: Site, number: int) -> Feed | None:
+    return plan_feed(site, [load_member(site, bundle) for bundle in site.record(number).bundles])
 
 
 def _before(site: Site, current: int) -> int:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from airgap.errors import AirgapError, IntegrityError
 from airgap.isolated.arrival import Arrival, Progressed
+from airgap.isolated.catalogue import Catalogue, read_catalogue
 from airgap.isolated.gc import find_garbage
 from airgap.isolated.generation import load_member
 from airgap.isolated.plan import Room, free_room
@@ -43,6 +44,8 @@ class Status:
     busy: str
     arriving: tuple[tuple[Arrival, Progressed | None], ...] = ()
     """What came in volumes and is not installed yet; None where it is damaged."""
+    catalogue: Catalogue | None = None
+    """Of models, where the site feeds one."""
 
     @property
     def bundles(self) -> tuple[InstalledBundle, ...]:
@@ -56,10 +59,11 @@ def read_status(site: Site) -> Status:
         _artifacts(site),
         tuple(_generation(site, number) for number in site.numbers()),
         site.last_receipt(),
-        free_room(site),
+        free_room(site.root),
         _unused(site),
         site.busy(),
         tuple(arrived(site)),
+        read_catalogue(site),
     )
 
 

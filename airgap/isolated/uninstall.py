@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airgap.errors import InputError
+from airgap.isolated.feeding import Feed, plan_feed, require_feed_fits, settle, stage
 from airgap.isolated.generation import Member, build, load_member, own_files, unite
+from airgap.isolated.plan import Room
 from airgap.isolated.record import Action, InstalledBundle, Receipt, SiteRecord, difference
 from airgap.isolated.site import Site
 from airgap.progress import Progress
@@ -13,11 +15,15 @@ from airgap.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Uninstall:
-    """What is taken away: whole bundles, and artifacts as `bundle/artifact`; `record` is what remains."""
+    """What is taken away: whole bundles, and artifacts as `bundle/artifact`; `record` is what remains.
+
+    `feed` is what the site's catalogue of models needs for that, where the site feeds one.
+    """
 
     bundles: tuple[InstalledBundle, ...]
     artifacts: tuple[str, ...]
     record: SiteRecord
+    feed: Feed | None
 
 
 def uninstall(
@@ -39,9 +45,12 @@ def uninstall(
         receipt = Receipt(
             Action.UNINSTALL, number, site.current(), now, asked, added, removed, artifacts=gone
         )
+        require_feed_fits(site, plan.feed, Room(0, 0))
         build(site, number, (*entries, *own_files(members, entries, receipt)))
+        feed = stage(site, plan.feed, progress)
         site.activate(number)
         site.write_receipt(number)
+        settle(feed)
         return plan, number
 
 
@@ -62,7 +71,9 @@ def plan_uninstall(site: Site, names: Sequence[str]) -> Uninstall:
             continue
         artifacts += [f"{own.name}/{name}" for name in out]
         remaining.append(replace(own, left_out=tuple(sorted({*own.left_out, *out}))))
-    return Uninstall(tuple(bundles), tuple(artifacts), SiteRecord(tuple(remaining)))
+    record = SiteRecord(tuple(remaining))
+    feed = plan_feed(site, [load_member(site, bundle) for bundle in record.bundles])
+    return Uninstall(tuple(bundles), tuple(artifacts), record, feed)
 
 
 def _chosen(members: Sequence[Member], name: str) -> Collection[tuple[str, str]]:
