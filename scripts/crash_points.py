@@ -48,7 +48,8 @@ def trace(world: World, scene: Scene, log: Path) -> list[Point]:
         threads.add(match[1])
         counter[match[2]] += 1
         reads = match[2] == "openat" and "O_CREAT" not in line
-        if str(world.site) in line and not reads:
+        ours = any(str(path) in line for path in (world.place, world.copies) if path)
+        if ours and not reads:
             points.append(Point(match[2], counter[match[2]], match[3]))
     assert len(threads) == 1, "more than one thread: counts would not repeat"
     return points
@@ -63,14 +64,18 @@ def inject(world: World, scene: Scene, point: Point, what: str, *, control: bool
 
 
 def try_points(world: World, log: Path, pick: "Pick", report: Report) -> None:
-    """Kill before each call, and refuse each call with each error."""
+    """Kill before each call, and refuse each call with each error; each state that is left is judged once."""
     for scene in world.scenes:
         states = ends(world, scene)
         points = trace(world, scene, log)
+        judged: dict[str, list[str]] = {}
         for point, what in pick([*_tried(points)]):
             world.build(scene)
             code = inject(world, scene, point, what)
-            wrong = judge(world, scene, states)
+            state = world.fingerprint()
+            if state not in judged:
+                judged[state] = judge(world, scene, states)
+            wrong = [*judged[state]]
             expected = DONE_OR_REFUSED if what.startswith("error") else KILLED
             if code not in expected:
                 wrong.append(f"ended with {code}, not with one of {expected}")
@@ -85,13 +90,14 @@ def _tried(points: Sequence[Point]) -> Iterator[tuple[Point, str]]:
 
 
 class Pick:
-    """Everything, or a sample that is spread evenly and begins with the end, where the switch is."""
+    """Everything, a share of it, or an even sample that begins with the end, where the switch is."""
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, share: tuple[int, int] = (1, 1)) -> None:
         self.most = most
+        self.number, self.of = share
 
     def __call__(self, everything: Sequence[tuple[Point, str]]) -> Sequence[tuple[Point, str]]:
-        if self.most is None or self.most >= len(everything):
-            return everything
-        step = len(everything) / self.most
-        return [everything[-1 - int(number * step)] for number in range(self.most)]
+        if self.most is not None and self.most < len(everything):
+            step = len(everything) / self.most
+            everything = [everything[-1 - int(number * step)] for number in range(self.most)]
+        return everything[self.number - 1 :: self.of]

@@ -17,13 +17,15 @@ from crash_world import ENVIRONMENT, Ends, Report, Scene, World, ends, judge
 
 FILE_SYSTEMS = {
     "ext4": (64, ["mkfs.ext4", "-q", "-F"], "commit=1"),
-    "xfs": (320, ["mkfs.xfs", "-q", "-f"], "defaults"),
+    "xfs": (320, ["mkfs.xfs", "-q", "-f"], "nouuid"),
     "btrfs": (128, ["mkfs.btrfs", "-q", "-f"], "commit=1"),
 }
 """Name -> size in MiB, how it is made, and the options under which it commits every second."""
 
 COMMIT = 1.5
 """Seconds."""
+
+COPIES = 20
 
 XFS_COMMIT = Path("/proc/sys/fs/xfs/xfssyncd_centisecs")
 
@@ -73,8 +75,9 @@ def try_power(
             states = ends(world, scene)
             points = trace(world, scene, directory / "log")
             world.build(scene)
+            subprocess.run(["sync", "--file-system", disk], check=True)  # the beginning is no part of the cut
         cuts: list[Point | None] = [point for point, _ in pick([(point, "") for point in points])]
-        for point in [None, *cuts]:
+        for point in [*([None] if pick.number == 1 else []), *cuts]:
             cut = "after success" if point is None else f"at {point.call} {point.ordinal} ({point.shown[:80]}"
             for when, wrong in _cut(kind, world, scene, states, point, directory, control=control):
                 report(f"{kind}, {scene.name}: power cut {cut}, {when}", wrong)
@@ -110,5 +113,9 @@ def _cut(
 
 
 def _copy(image: Path, to: Path) -> Path:
-    subprocess.run(["cp", "--sparse=always", "--reflink=auto", image, to], check=True)
-    return to
+    """As it was at one moment: copied again while a write was under way, which no disk would half do."""
+    for _ in range(COPIES):
+        subprocess.run(["cp", "--sparse=always", "--reflink=auto", image, to], check=True)
+        if subprocess.run(["cmp", "--silent", image, to], check=False).returncode == 0:
+            return to
+    raise Missing(f"{image}: never at rest long enough to be copied")

@@ -1,8 +1,10 @@
 """Sites before and after a change, the change itself as a process, and the judgement of what a crash left."""
 
 import contextlib
+import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +34,8 @@ sys.exit(run(sys.argv[2:]))
 """
 """One thread, so that the n-th call is the same one each time. The control does all but fsync."""
 
-ENVIRONMENT = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
 
 
 @dataclass(frozen=True)
@@ -45,42 +48,70 @@ class Scene:
 
 
 class World:
-    """One directory `site`, whatever lies there; the media stay outside of what crashes."""
+    """Below `place` a site and the catalogue it feeds; the media stay outside of what crashes.
 
-    def __init__(self, media: Path, site: Path) -> None:
-        self.site = site
+    `copies`, where it is given, is a catalogue on another file system than the site's.
+    """
+
+    def __init__(self, media: Path, place: Path, copies: Path | None = None) -> None:
+        self.place = place
+        self.site = place / "site"
+        self.weights = place / "weights"
+        self.copies = copies
+        self.templates = media.parent / "templates"
         shared = bundles.model("tiny", {"a.bin": b"a" * 30_000, "b.bin": b"b" * 3000}, repo="example/tiny")
-        old = [shared, bundles.file("notes", b"old" * 1000)]
+        gone, came = bundles.model("gone", {"a.bin": b"gone"}), bundles.model("came", {"a.bin": b"came"})
+        moves = [
+            bundles.model("moves", {"a.bin": b"1" * 3000}),
+            bundles.model("moves", {"a.bin": b"2" * 3000}),
+        ]
+        old = [shared, gone, moves[0], bundles.file("notes", b"old" * 1000)]
         wheel = dict([bundles.wheel("alpha")])
-        new = [shared, bundles.file("notes", b"new" * 1000), bundles.wheels("set", wheel)]
-        first = str(bundles.write_bundle(media / "old", old))
-        second = str(bundles.write_bundle(media / "new", new, sequence=2))
+        new = [shared, came, moves[1], bundles.file("notes", b"new" * 1000), bundles.wheels("set", wheel)]
+        first = ["install", str(bundles.write_bundle(media / "old", old))]
+        second = ["install", str(bundles.write_bundle(media / "new", new, sequence=2))]
+        feeding = ["--models-dir", str(self.weights)]
         big = bundles.model("big", {"big.bin": bytes(range(256)) * 2000})
         large = bundles.write_bundle(
             media / "large", [shared, bundles.file("notes", b"new" * 1000), big], sequence=2
         )
         volumes = split(large, media / "volumes")
-        self.scenes = (
-            Scene("install", ["install", second], [["install", first]]),
-            Scene("first install", ["install", second], []),
-            Scene("install of volumes", ["install", *volumes], [["install", first], ["receive", volumes[1]]]),
-            Scene("receive", ["receive", *volumes], [["install", first], ["receive", volumes[1]]]),
-            Scene("rollback", ["rollback", "1"], [["install", first], ["install", second]]),
-            Scene("uninstall", ["uninstall", "notes"], [["install", first]]),
+        arriving = [first, ["receive", volumes[1]]]
+        scenes = [
+            Scene("install", second, [[*first, *feeding]]),
+            Scene("first install", [*second, *feeding], []),
+            Scene("install of volumes", ["install", *volumes], arriving),
+            Scene("receive", ["receive", *volumes], arriving),
+            Scene("rollback", ["rollback", "1"], [[*first, *feeding], second]),
+            Scene("uninstall", ["uninstall", "notes", "gone"], [[*first, *feeding]]),
             Scene(
                 "gc",
                 ["gc", "--keep", "1"],
-                [["install", first], ["install", second], ["uninstall", "set"], ["rollback", "2"]],
+                [[*first, *feeding], second, ["uninstall", "set"], ["rollback", "2"]],
             ),
-        )
+        ]
+        if copies:
+            scenes.append(Scene("install, copying models", [*second, "--models-dir", str(copies)], [first]))
+        self.scenes = tuple(scenes)
 
     def build(self, scene: Scene) -> None:
-        """The site as the scene begins."""
-        shutil.rmtree(self.site, ignore_errors=True)
-        bundles.pin(self.site)
-        for arguments in scene.history:
-            code, said = self.quietly(arguments)
-            assert code in ((0, 10) if arguments[0] == "receive" else (0,)), said
+        """The site as the scene begins; its history happens once."""
+        for path in (self.site, self.weights, *([self.copies] if self.copies else [])):
+            shutil.rmtree(path, ignore_errors=True)
+        template = self.templates / scene.name
+        if not template.exists():
+            bundles.pin(self.site)
+            for arguments in scene.history:
+                code, said = self.quietly(arguments)
+                assert code in ((0, 10) if arguments[0] == "receive" else (0,)), said
+            template.mkdir(parents=True)
+            subprocess.run(["cp", "-a", *self._there(self.place), template], check=True)
+        else:
+            subprocess.run(["cp", "-a", *self._there(template), self.place], check=True)
+
+    def _there(self, where: Path) -> list[Path]:
+        """In one command, so that what is linked stays linked."""
+        return [path for path in (where / "site", where / "weights") if path.exists()]
 
     def command(self, scene: Scene, *, control: bool = False) -> list[str]:
         mode = "without-fsync" if control else "as-it-is"
@@ -90,6 +121,35 @@ class World:
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return run([*arguments, "--site", str(self.site)]), said.getvalue()
+
+    def models(self) -> dict[str, dict[str, bytes]]:
+        """What the catalogues show: every file of every name."""
+        found = {}
+        for catalogue in (self.weights, self.copies):
+            for name in sorted(os.listdir(catalogue)) if catalogue and catalogue.is_dir() else []:
+                files = (path for path in (catalogue / name).rglob("*") if path.is_file())
+                if name != ".airgap":
+                    found[f"{catalogue}/{name}"] = {
+                        str(p.relative_to(catalogue)): p.read_bytes() for p in files
+                    }
+        return found
+
+    def fingerprint(self) -> str:
+        """The same for two sites that differ in nothing but times, process numbers and random names."""
+        hasher, inodes = hashlib.sha256(), {}
+        for top in (self.site, self.weights, *([self.copies] if self.copies else [])):
+            for path in sorted(top.rglob("*"), key=lambda path: _RANDOM.sub(b"*", os.fsencode(path))):
+                found = path.lstat()
+                what = str(inodes.setdefault((found.st_dev, found.st_ino), len(inodes))).encode()
+                if path.is_symlink():
+                    what = os.fsencode(os.readlink(path))
+                elif path.is_file() and path.name != "lock":
+                    data = path.read_bytes()
+                    what += b"".join(line for line in data.splitlines() if not _OWN_SUM.search(line))
+                name = os.fsencode(path)
+                for part in (name, str(found.st_mode).encode(), what):
+                    hasher.update(_TIME.sub(b"*", _RANDOM.sub(b"*", part)) + b"\0")
+        return hasher.hexdigest()
 
 
 def split(bundle: Path, out: Path) -> list[str]:
@@ -101,20 +161,30 @@ def split(bundle: Path, out: Path) -> list[str]:
     return volumes
 
 
+_RANDOM = re.compile(
+    rb"(?<=/)[0-9a-f]{16}(?=/|$)|(?<=\.)[0-9a-f]{16}(?=\.link)|[0-9a-f]{8}(?=\.tmp|/|$)|(?<=\.)[0-9]+$"
+)
+_TIME = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z")
+_OWN_SUM = re.compile(rb"^[0-9a-f]{96}  (receipt|site)\.json$")
+"""Digests of files that hold a time."""
+
+
 @dataclass(frozen=True)
 class Ends:
-    """The two states that a change leads between; anything else is a violation."""
+    """The two states that a change leads between, of site and catalogue; anything else is a violation."""
 
     before: dict[str, bytes] | None
     after: dict[str, bytes] | None
+    models_before: dict[str, dict[str, bytes]]
+    models_after: dict[str, dict[str, bytes]]
 
 
 def ends(world: World, scene: Scene) -> Ends:
     world.build(scene)
-    before = snapshot(world.site)
+    before, models_before = snapshot(world.site), world.models()
     done = subprocess.run(world.command(scene), env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return Ends(before, snapshot(world.site))
+    return Ends(before, snapshot(world.site), models_before, world.models())
 
 
 def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -> list[str]:
@@ -123,7 +193,7 @@ def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -
     `finished` when the change had been reported as done: then only the new state will do.
     """
     try:
-        found = snapshot(world.site)
+        found, models = snapshot(world.site), world.models()
     except OSError as error:
         return [f"cannot be read: {error}"]
     wrong = []
@@ -131,6 +201,7 @@ def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -
         wrong.append(
             "reported as done, and it is not" if finished else "neither the old state nor the new one"
         )
+    wrong += _judge_models(models, states, finished=finished)
     wrong += _expect(world, "status --verify", ["status", "--verify"])
     if scene.name == "receive" and finished:
         wrong += _expect(world, "the install of what was received", ["install"])
@@ -139,8 +210,25 @@ def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -
     if snapshot(world.site) != states.after and not (scene.name == "receive" and finished):
         wrong.append("the same command again does not lead to the new state")
     wrong += _expect(world, "status --verify afterwards", ["status", "--verify"])
-    wrong += problems(world.site)
+    if world.models() != states.models_after and again == [0]:
+        wrong.append("the same command again does not bring the catalogue in step")
+    return [*wrong, *problems(world.site), *_leftovers(world)]
+
+
+def _judge_models(models: dict[str, dict[str, bytes]], states: Ends, *, finished: bool) -> list[str]:
+    """Each model by itself is the one from before or the one from after."""
+    wrong = []
+    for name in {*models, *states.models_before, *states.models_after}:
+        allowed = [states.models_after.get(name)]
+        if not finished:
+            allowed.append(states.models_before.get(name))
+        if models.get(name) not in allowed:
+            wrong.append(f"{name}: neither the model from before nor the one from after")
     return wrong
+
+
+def _leftovers(world: World) -> list[str]:
+    return [f"{path}: left over" for path in world.place.glob("weights/.airgap/*.tmp")]
 
 
 def _expect(world: World, what: str, arguments: Sequence[str], codes: Sequence[int] = (0,)) -> list[str]:

@@ -151,9 +151,13 @@ def install(
     elif made:
         _show_venv(made)
     if dry_run:
-        require_fit(target, done.plan)
-        require_feed_fits(target, done.feed, done.plan.needed)
+        _require_fit(target, done)
     return 0
+
+
+def _require_fit(site: Site, planned: Installed) -> None:
+    require_fit(site, planned.plan)
+    require_feed_fits(site, planned.feed, planned.plan.needed)
 
 
 def _asked_policy(policy_file: Path | None, osv: tuple[str, ...], *, dry_run: bool) -> "Policing | None":

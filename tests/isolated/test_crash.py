@@ -216,7 +216,8 @@ def test_a_sample_of_all_system_calls_of_all_verbs_leaves_no_violation() -> None
     need("strace")
     done = crash("calls", "--sample", "2")
     assert done.returncode == 0, done.stdout
-    assert "kills and errors: 14 points, 0 violations" in done.stdout
+    # A scene more where /tmp and /dev/shm are two file systems: models are copied then.
+    assert any(f"kills and errors: {n} points, 0 violations" in done.stdout for n in (14, 16))
 
 
 def test_what_cannot_be_tried_is_said_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
