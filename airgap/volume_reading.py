@@ -117,6 +117,19 @@ def read_volume(media: Media, signed: Signed) -> Reading:
     return Reading(signed, mark, listed, offered, index, distinct(findings))
 
 
+def read_streamed(media: Media, signed: Signed) -> Reading:
+    """A volume of which only the documents are there: items and their list are still to come.
+
+    It offers the documents that are blobs. Raises HostError.
+    """
+    findings: list[Finding] = []
+    mark, _ = _read_mark(media, signed, {}, findings)
+    index, wrong = read_index(media, signed)
+    documents = company(signed.statement)
+    offered = {str(blob_path(d)): Item(d, 0, blob.size, whole=True) for d, blob in documents.items()}
+    return Reading(signed, mark, {}, offered, index, distinct([*findings, *wrong]))
+
+
 def _company_sizes(signed: Signed) -> dict[str, int | None]:
     blobs = {str(blob_path(digest)) for digest in signed.statement.travelling}
     documents = {str(blob_path(digest)) for digest in company(signed.statement)}

@@ -87,8 +87,10 @@ MEDIA = {
     "bd-dl": Medium(50_050_629_632),
     "bd-xl": Medium(100_103_356_416),
     "fat32": Medium(1 << 41, FAT32_FILE),
+    "stream": Medium(NO_LIMIT),
 }
-"""What an empty medium takes: the sectors of CD-R, DVD+R, DVD-R DL and BD-R; the most that FAT32 can be."""
+"""What an empty medium takes: the sectors of CD-R, DVD+R, DVD-R DL and BD-R; the most that FAT32 can be;
+a pipe, which takes everything as one volume."""
 
 
 @dataclass(frozen=True, slots=True)

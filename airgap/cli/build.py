@@ -1,6 +1,8 @@
 """`airgap build`: fetch everything and make the signed bundle."""
 
 import os
+import sys
+from contextlib import nullcontext, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from airgap.cli.base import base_option, chosen_base
 from airgap.cli.options import FILE, asked_policy, instant, json_option, lifetime, policy_options
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.signing import load_signers, read_root, roots_beside, show_signatures, signature_state
-from airgap.cli.split import medium_of, write_volumes
+from airgap.cli.split import STDOUT, medium_of, require_stream, write_volumes
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.cli.workspace import open_context, read_locked
@@ -20,16 +22,18 @@ from airgap.connected.build import Built, Edition, build_bundle
 from airgap.connected.installer import carried_installer, read_aloud
 from airgap.connected.ledger import Ledger, open_ledger
 from airgap.connected.split import open_bundle
+from airgap.connected.stream import write_stream
 from airgap.errors import InputError
 from airgap.layout import blob_path
 from airgap.media import Media
 from airgap.model import LockedFile
 from airgap.progress import Progress
+from airgap.store import fsync_directory, host_errors
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Floor
 from airgap.trust.statement import MAX_SEQUENCE
-from airgap.volumes import Medium, medium_options
+from airgap.volumes import MEDIA, Medium, medium_options
 
 if TYPE_CHECKING:
     from airgap.cli.policing import Policed
@@ -72,6 +76,9 @@ Exit codes: 0 built (holders may still have to sign), 3 no current lock or the b
 @click.option(
     "--volume-size", type=medium_of, metavar="SIZE", help="Then split it, as airgap split --size does."
 )
+@click.option(
+    "--tar", type=FILE, metavar="FILE|-", help="Then write it as one stream, as airgap split --tar does."
+)
 @click.option("--replace", is_flag=True, help="Replace a bundle of this name and version.")
 @policy_options
 @passphrase_option
@@ -89,6 +96,7 @@ def build(
     *,
     patch: bool,
     volume_size: Medium | None,
+    tar: Path | None,
     replace: bool,
     policy_file: Path | None,
     osv: tuple[str, ...],
@@ -106,6 +114,8 @@ def build(
     With --policy what was laid out is looked into before it gets its name.
     """
     policing = asked_policy(policy_file, osv)
+    if tar == STDOUT:
+        require_stream("tar", one_at_a_time=False, dry_run=False, as_json=as_json)
     locked = read_locked(manifest)
     trusted = read_root(root)
     roots = roots_beside(root, trusted)
@@ -142,11 +152,14 @@ def build(
         )
     surveyed = survey(built.envelope, trusted)
     if not as_json:
-        _show(built, surveyed, base)
-        for line in policed[0].lines() if policed else ():
-            click.echo(printable(line))
-        _show_installer(built, carried_installer(locked.lock))
-    volumes = _split(built, surveyed, volume_size, progress, quiet=as_json) if volume_size else []
+        with redirect_stdout(sys.stderr) if tar == STDOUT else nullcontext():
+            _show(built, surveyed, base)
+            for line in policed[0].lines() if policed else ():
+                click.echo(printable(line))
+            _show_installer(built, carried_installer(locked.lock))
+    if tar:
+        _write_tar(built, surveyed, volume_size or MEDIA["stream"], tar, progress)
+    volumes = _split(built, surveyed, volume_size, progress, quiet=as_json) if volume_size and not tar else []
     if as_json:
         policy = policed[0].document if policed else None
         emit(_document(built, surveyed) | {"volumes": [str(v) for v in volumes], "policy": policy})
@@ -155,13 +168,7 @@ def build(
 def _split(
     built: Built, surveyed: Surveyed, medium: Medium, progress: Progress, *, quiet: bool
 ) -> list[Path]:
-    """Volumes carry the signatures, so they are made once all have signed."""
-    assert surveyed.tally is not None
-    if not surveyed.tally.met(surveyed.threshold):
-        options = f"{medium_options(medium)} -o {built.path.parent}"
-        click.echo(
-            f"note: not split yet; when all have signed: airgap split {built.path} {options}", err=True
-        )
+    if not _all_signed(built, surveyed, f"{medium_options(medium)} -o {built.path.parent}"):
         return []
     with Media(built.path) as media:
         splitting = open_bundle(media, medium)
@@ -175,6 +182,36 @@ def _split(
             quiet=quiet,
         )
         return [one.place for one in written]
+
+
+def _write_tar(built: Built, surveyed: Surveyed, medium: Medium, tar: Path, progress: Progress) -> None:
+    """Write the bundle as a stream, whole under its name or not there at all where that is a file."""
+    if not _all_signed(built, surveyed, f"{medium_options(medium)} --tar -o -"):
+        return
+    with Media(built.path) as media:
+        splitting = open_bundle(media, medium)
+        if tar == STDOUT:
+            write_stream(splitting, splitting.select(None), sys.stdout.fileno(), progress)
+            return
+        temporary = tar.with_name(f".{tar.name}.building")
+        with host_errors(temporary):
+            try:
+                with open(temporary, "wb", buffering=0) as out:
+                    write_stream(splitting, splitting.select(None), out.fileno(), progress)
+                    os.fsync(out.fileno())
+                os.rename(temporary, tar)
+                fsync_directory(tar.absolute().parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _all_signed(built: Built, surveyed: Surveyed, options: str) -> bool:
+    """Volumes carry the signatures, so they are made once all have signed; else say how to make them then."""
+    assert surveyed.tally is not None
+    if surveyed.tally.met(surveyed.threshold):
+        return True
+    click.echo(f"note: not split yet; when all have signed: airgap split {built.path} {options}", err=True)
+    return False
 
 
 def _number(ledger: Ledger, epoch: int | None, sequence: int | None) -> Floor:

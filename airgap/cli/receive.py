@@ -1,5 +1,6 @@
 """`airgap receive`: take volumes in, one by one, until their bundle is whole."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from airgap.isolated.arrival import Progressed
 from airgap.isolated.receive import Received, Reception, forget, plan_reception
 from airgap.isolated.receive import receive as receive_volumes
 from airgap.isolated.site import Site
+from airgap.isolated.stream import receive_stream
 from airgap.media import Media, shown
 from airgap.pinned import trusted_root
 from airgap.units import human_bytes
@@ -22,12 +24,14 @@ from airgap.volume_reading import is_volume
 from airgap.wanted import render_only
 
 _PATH = click.Path(path_type=Path)
+STDIN = Path("-")
 
 
 @click.command(
     epilog="""\b
 Examples
   airgap receive /media/disc1 --site /srv/airgap
+  diode-receive | airgap receive - --site /srv/airgap
   airgap receive --forget gemma4-serving --site /srv/airgap
 Exit codes: 0 the bundle is whole: airgap install --site, 3 not a volume, 6 bytes differ, 7 signatures or
   sequence do not hold, 9 no space, or the media cannot be read, 10 taken, and other volumes lack
@@ -52,6 +56,7 @@ def receive(
     """Judge each VOLUME and copy what is good of it to the site, where it waits for the others.
 
     Each byte is read once. What has arrived survives weeks, reboots and kills, and is not touched by gc.
+    VOLUME - is a stream of volumes on stdin, as airgap split --tar -o - or airgap build --tar - writes it.
     NAME is the bundle's name or the begin of its digest, as airgap status shows both.
     """
     if bool(volumes) == bool(forgotten):
@@ -61,17 +66,28 @@ def receive(
     progress = progress_for(json=as_json)
     if forgotten:
         return _forget(target, forgotten, wait=wait, dry_run=dry_run, as_json=as_json)
+    now = datetime.now(UTC).replace(microsecond=0)
+    words = asked("receive", *volumes)
+    if STDIN in volumes:
+        if len(volumes) > 1 or dry_run:
+            raise click.UsageError("- is read alone, and without --dry-run: what went by is gone")
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
+            reception = receive_stream(stream, target, now, asked=words, progress=progress, wait=wait)
+        return _say(reception, site, dry_run=False, as_json=as_json)
     with ExitStack() as opened:
         media = [opened.enter_context(Media(volume)) for volume in volumes]
         require_volumes(media)
-        now = datetime.now(UTC).replace(microsecond=0)
-        words = asked("receive", *volumes)
         if dry_run:
             reception = plan_reception(media, target, now)
         else:
             reception = receive_volumes(media, target, now, asked=words, progress=progress, wait=wait)
+    return _say(reception, site, dry_run=dry_run, as_json=as_json)
+
+
+def _say(reception: Reception, site: Path, *, dry_run: bool, as_json: bool) -> int:
     if as_json:
-        emit({"site": shown(str(target.root)), "dry_run": dry_run, **reception_document(reception)})
+        root = shown(str(Site(site).root))
+        emit({"site": root, "dry_run": dry_run, **reception_document(reception)})
     else:
         show_reception(reception, dry_run=dry_run)
         _show_next(reception, site, dry_run=dry_run)

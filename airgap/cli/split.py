@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from airgap.cli.options import FILE, json_option
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.connected.split import Selected, Splitting, finish, open_bundle, write_volume
+from airgap.connected.stream import write_stream
 from airgap.connected.volume_forms import destination, open_sink
 from airgap.decode import read_capped
 from airgap.errors import HostError, InputError
@@ -78,6 +80,17 @@ def wanted_of(value: str | Wanted) -> Wanted:
         raise click.BadParameter(error.message) from None
 
 
+STDOUT = Path("-")
+
+
+def require_stream(form: str, *, one_at_a_time: bool, dry_run: bool, as_json: bool) -> None:
+    """Raise a usage error for what cannot go down a pipe."""
+    if form != "tar" or one_at_a_time or dry_run or as_json:
+        raise click.UsageError("-o - takes --tar, and none of --one-at-a-time, --dry-run, --json")
+    if sys.stdout.isatty():
+        raise click.UsageError("-o - writes a tar to a pipe or file, not to a terminal")
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A volume that is there; `kept` when an earlier run had written it already."""
@@ -93,7 +106,9 @@ Examples
   airgap split out/gemma4-serving-2026.11 --size bd -o discs
   airgap split out/gemma4-serving-2026.11 --size 32GB --file-limit fat32 -o /media/stick --one-at-a-time
   airgap split out/gemma4-serving-2026.11 --size dvd -o discs --iso --only 3:17,5
-Sizes: cd, dvd, dvd-dl, bd, bd-dl, bd-xl, fat32 (one volume, no file of 4 GiB), or 700MB, 14.9GiB:
+  airgap split out/gemma4-serving-2026.11 --size 25GB --tar -o - | diode-send
+Sizes: cd, dvd, dvd-dl, bd, bd-dl, bd-xl, fat32 (one volume, no file of 4 GiB), stream (one
+  volume of everything), or 700MB, 14.9GiB:
   what the empty medium says is free
 Exit codes: 0 written, 3 not a bundle, or no such volume or item, 6 the bundle's bytes are not as signed,
   9 no space, no permission, or no xorriso
@@ -130,12 +145,19 @@ def split(
     No new signature is needed, and the same cut gives the same bytes. Every byte is hashed on its way.
     What BUNDLE's file system holds already is linked, not copied. --only takes what airgap verify,
     receive or status on the other side asked for; give the --size and --file-limit of the first time.
+    With --tar -o - all volumes go down a pipe, for airgap receive - at its other end; --size stream makes
+    one of everything, a smaller size is where a broken stream can go on: --only 3-17.
     """
     form = form or "directory"
+    if out == STDOUT:
+        require_stream(form, one_at_a_time=one_at_a_time, dry_run=dry_run, as_json=as_json)
     medium = replace(medium, file_limit=file_limit) if file_limit else medium
     with Media(bundle) as media:
         splitting = open_bundle(media, medium)
         selected = splitting.select(only)
+        if out == STDOUT:
+            write_stream(splitting, selected, sys.stdout.fileno(), progress_for(json=as_json))
+            return
         if dry_run:
             written = [
                 Written(one, destination(out, splitting.name(one.volume), form), kept=False)

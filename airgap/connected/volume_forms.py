@@ -112,9 +112,12 @@ def _directory(top: Path, bundle: Path, made: datetime) -> Iterator[Sink]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tar:
+class TarSink:
+    """A tar to the descriptor `out`, `made` in seconds since 1970, every path `below` a directory or none."""
+
     out: int
     made: int
+    below: str = ""
     jobs: int = 1
 
     def write(self, path: str, data: bytes) -> None:
@@ -126,7 +129,7 @@ class _Tar:
 
     @contextmanager
     def file(self, path: str, source: Path, start: int, size: int) -> Iterator[int]:
-        write_all(self.out, memoryview(tar_header(path, size, self.made)))
+        write_all(self.out, memoryview(tar_header(f"{self.below}{path}", size, self.made)))
         yield self.out
         write_all(self.out, memoryview(tar_padding(size)))
 
@@ -134,7 +137,7 @@ class _Tar:
 @contextmanager
 def _tar(place: Path, bundle: Path, made: datetime) -> Iterator[Sink]:
     with open(place, "xb", buffering=0) as out:
-        yield _Tar(out.fileno(), int(made.timestamp()))
+        yield TarSink(out.fileno(), int(made.timestamp()))
         write_all(out.fileno(), memoryview(bytes(2 * TAR_BLOCK)))
         os.fsync(out.fileno())
 

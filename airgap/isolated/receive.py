@@ -101,7 +101,7 @@ def receive(
                 continue
             reading = read_volume(media, signed)
             arrival = Arrival(site, signed.judged.payload)
-            if not _begin(arrival, media, reading, root, memory.clock(now)):
+            if not begin(arrival, media, reading, root, memory.clock(now)):
                 received.append(Received(media.root, reading, 0, 0, reading.findings))
                 continue
             touched[arrival] = signed.statement
@@ -184,7 +184,7 @@ def _find(site: Site, words: Sequence[str]) -> list[Arrival]:
     return list(chosen)
 
 
-def _begin(arrival: Arrival, media: Media, reading: Reading, root: Root, now: datetime) -> bool:
+def begin(arrival: Arrival, media: Media, reading: Reading, root: Root, now: datetime) -> bool:
     """See that the documents of the arrival are there, and that there is room for the rest.
 
     False where they are not, since the first volume to come has them damaged.

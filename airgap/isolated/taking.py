@@ -4,6 +4,7 @@ A range is written where it belongs in its blob, so that a blob of any size is w
 more, to be hashed whole.
 """
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from airgap.isolated.arrival import Arrival
 from airgap.isolated.copying import CHUNK, JOBS, Copier, Open, batches
-from airgap.model import Finding, Sha256
+from airgap.model import Finding, Sha256, Sha384
 from airgap.progress import Progress
-from airgap.store import FILE_MODE, fsync_directory, host_errors
+from airgap.store import FILE_MODE, fsync_directory, host_errors, pour
 from airgap.trust.statement import StatedBlob
 from airgap.volume_reading import Reading
 from airgap.volumes import Item
@@ -33,6 +34,15 @@ class Offer:
     item: Item
     stated: StatedBlob
     open: Open
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A range that is written and not believed yet, by a detour `apart` where some of it was there."""
+
+    item: Item
+    apart: Path | None
+    sha384: Sha384
 
 
 class Taker:
@@ -64,6 +74,35 @@ class Taker:
         if offer.item.whole:
             return self.copier.copy(offer.path, offer.item.digest, offer.stated, offer.open, stop)
         return self._take_range(offer, stop)
+
+    def take_unlisted(self, offer: Offer) -> Unlisted:
+        """Write a range whose digest is still to come; nothing of it counts before `accept`."""
+        item = offer.item
+        self._prepare_parts({item.digest})
+        apart = self._apart(offer)
+        place, begin = (apart, 0) if apart else (self.arrival.parts / item.digest, item.offset)
+        hasher = hashlib.sha384()
+
+        def go_on(count: int) -> bool:
+            self.progress.advance(count)
+            return True
+
+        with (
+            host_errors(place),
+            open(place, "xb" if apart else "rb+", buffering=0) as out,
+            offer.open() as read,
+        ):
+            out.seek(begin)
+            buffer = memoryview(bytearray(CHUNK))
+            pour(read, item.size, buffer, hashers=[hasher], out=out.fileno(), go_on=go_on, begin=begin)
+        return Unlisted(item, apart, Sha384(hasher.hexdigest()))
+
+    def accept(self, unlisted: Unlisted) -> None:
+        """Its digest was right: it counts once it is durable. Raises HostError."""
+        if unlisted.apart:
+            with host_errors(unlisted.apart), open(unlisted.apart, "rb", buffering=0) as source:
+                self._fill_gaps(source.fileno(), unlisted.item, self.arrival.parts / unlisted.item.digest)
+        self.ranges.append(unlisted.item)
 
     def publish(self) -> None:
         """Make what was taken durable, and only then say that it is there. Raises HostError."""
@@ -101,8 +140,8 @@ class Taker:
     def _take_range(self, offer: Offer, stop: threading.Event) -> Finding | None:
         """Straight to its place in the blob; by a detour where some of it is there already, and good."""
         item, part = offer.item, self.arrival.parts / offer.item.digest
-        apart = list(self.held.gaps(item)) != [(item.offset, item.end)]
-        place, begin = (self.staging / offer.path.replace("/", "."), 0) if apart else (part, item.offset)
+        apart = self._apart(offer)
+        place, begin = (apart, 0) if apart else (part, item.offset)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with host_errors(place):
             out = os.open(place, flags, FILE_MODE)
@@ -116,6 +155,12 @@ class Taker:
             finally:
                 os.close(out)
         return finding
+
+    def _apart(self, offer: Offer) -> Path | None:
+        """Where a range is written of which some bytes are there already, and good; None: to its place."""
+        item = offer.item
+        whole = list(self.held.gaps(item)) == [(item.offset, item.end)]
+        return None if whole else self.staging / offer.path.replace("/", ".")
 
     def _fill_gaps(self, source: int, item: Item, part: Path) -> None:
         with open(part, "rb+", buffering=0) as out:
