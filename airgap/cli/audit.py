@@ -33,6 +33,9 @@ from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
 from airgap.volume_reading import is_volume
 
+MAX_SHOWN = 25
+"""Findings that the page repeats, the worst first: an image of a distribution alone may have a dozen."""
+
 
 @click.command(
     epilog="""\b
@@ -103,7 +106,9 @@ def audit(
     if as_json:
         emit(found.as_json())
     else:
-        print_findings(found.findings)
+        print_findings(found.findings[:MAX_SHOWN])
+        if len(found.findings) > MAX_SHOWN:
+            click.echo(f"and {len(found.findings) - MAX_SHOWN} more: -o DIR or --json has every one")
         for line in _page(found):
             click.echo(printable(line))
         if out:

@@ -253,6 +253,15 @@ def test_what_is_neither_bundle_nor_site_is_exit_code_3(tmp_path: Path, subject:
     assert not (tmp_path / "evidence").exists()
 
 
+def test_the_page_stays_one_page_and_the_pack_has_everything(tmp_path: Path, site: Path) -> None:
+    many = [Entry(f"usr/bin/su{number}", b"", 0o4755) for number in range(40)]
+    found = audited(tmp_path, [image("engine", [*faults.SYSTEM, *many])], "--site", site)
+    assert len(found.findings) == 40
+    assert found.out.count("[audit-setuid]") == 25
+    assert "and 15 more: -o DIR or --json has every one" in found.out
+    assert len(found.out.splitlines()) < 100
+
+
 def test_what_this_host_lacks_to_look_is_said(
     tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
