@@ -9,3 +9,13 @@ def human_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("the loop returns at its last unit")
+
+
+def human_seconds(seconds: float) -> str:
+    """75 -> '1 min 15 s'; below a second 'a second'."""
+    if seconds < 1:
+        return "a second"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)

@@ -28,6 +28,7 @@ from airgap.media import Media, shown
 from airgap.model import Finding
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
+from airgap.units import human_seconds
 from airgap.volume_reading import is_volume
 
 if TYPE_CHECKING:
@@ -236,6 +237,10 @@ def _show(done: Installed, site: Site, policed: "Sequence[Policed]", *, dry_run:
         return
     _show_plan(plan, "to copy" if dry_run else "copied")
     show_feed(done.feed, dry_run=dry_run)
+    if done.rate:
+        spent = human_seconds(done.rate.seconds_for(plan.missing_bytes))
+        sample = f"{human_bytes(done.rate.sampled)} of it read at {human_bytes(int(done.rate.per_second))}/s"
+        click.echo(f"  time: about {spent}, if the site's disk keeps up: {sample} just now")
     if dry_run:
         click.echo("  nothing was written")
     else:
@@ -255,6 +260,16 @@ def _show_plan(plan: Plan, verb: str) -> None:
     click.echo(f"  space: {human_bytes(plan.needed.bytes)} of {human_bytes(plan.free.bytes)} free{inodes}")
 
 
+def _estimate_document(done: Installed) -> dict[str, object] | None:
+    if done.rate is None:
+        return None
+    return {
+        "seconds": round(done.rate.seconds_for(done.plan.missing_bytes), 1),
+        "bytes_per_second": int(done.rate.per_second),
+        "sampled_bytes": done.rate.sampled,
+    }
+
+
 def _document(done: Installed, told: Sequence[Finding], policed: "Sequence[Policed]") -> dict[str, object]:
     plan = done.plan
     return {
@@ -270,4 +285,5 @@ def _document(done: Installed, told: Sequence[Finding], policed: "Sequence[Polic
         "free": {"bytes": plan.free.bytes, "inodes": plan.free.inodes},
         "policy": policed[0].document if policed else None,
         "catalogue": feed_document(done.feed),
+        "estimate": _estimate_document(done),
     }

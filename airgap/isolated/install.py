@@ -25,6 +25,7 @@ from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, follow_roots, load_memory, save_memory
 from airgap.isolated.patching import make_blobs
 from airgap.isolated.plan import Plan, describe_bundle, make_plan, require_fit, require_newer
+from airgap.isolated.rate import Rate, measure
 from airgap.isolated.record import Action, Amount, InstalledBundle, Receipt, difference
 from airgap.isolated.site import Site, make_directory
 from airgap.layout import record_name
@@ -52,6 +53,8 @@ class Installed:
     """Whether it is a new one: the site lacked something, or something in it was damaged."""
     feed: Feed | None = None
     """What the site's catalogue of models needed, where it feeds one."""
+    rate: Rate | None = None
+    """Of a plan: how fast some of what it would copy was just read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +142,18 @@ def plan_install(
     approve: Approval | None = None,
     models_dir: Path | None = None,
 ) -> Installed:
-    """What `install` would do, from reading signatures, names, sizes and documents alone; writes nothing."""
+    """What `install` would do; writes nothing.
+
+    From signatures, names, sizes and documents alone; a little of the blobs is read to see how fast that is.
+    """
     _, brought = _judge(media, site, now, keep=False)
     require_base([_lacking(one, site, brought) for one in brought], site)
     members, plan = _plan(site, brought)
     if approve:
         approve(members)
-    return Installed(site.current(), plan, built=False, feed=plan_feed(site, members, models_dir))
+    feed = plan_feed(site, members, models_dir)
+    rate = measure([one.media for one in brought], plan.missing)
+    return Installed(site.current(), plan, built=False, feed=feed, rate=rate)
 
 
 def _judge(

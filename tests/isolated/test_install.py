@@ -16,10 +16,13 @@ import pytest
 from airgap.cli import run
 from airgap.errors import TrustError
 from airgap.isolated.install import install
+from airgap.isolated.rate import measure
 from airgap.isolated.record import parse_record
 from airgap.isolated.site import Site
 from airgap.media import Media
+from airgap.model import Sha256, Sha384
 from airgap.progress import Silent
+from airgap.trust.statement import StatedBlob
 from tests import bundles
 from tests.isolated.sites import problems, snapshot
 
@@ -436,3 +439,29 @@ def test_a_clock_set_back_does_not_revive_what_expired(site: Path, tmp_path: Pat
     )
     with Media(expired) as media, pytest.raises(TrustError, match="expired"):
         install([media], Site(site), long_ago, asked="", progress=Silent())
+
+
+def test_a_dry_run_says_how_long_it_will_take_from_a_rate_just_measured(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = notes(tmp_path / "b", os.urandom(3_000_000))
+    assert installing(bundle, site, "--dry-run", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    estimate, missing = document["estimate"], document["missing"]["bytes"]
+    assert 3_000_000 <= estimate["sampled_bytes"] <= missing
+    assert estimate["seconds"] == round(missing / estimate["bytes_per_second"], 1)
+    assert installing(bundle, site, "--dry-run") == 0
+    assert "time: about " in capsys.readouterr().out
+    assert not (site / "blobs").exists()
+    assert installing(bundle, site, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["estimate"] is None
+
+
+def test_the_sample_ends_where_it_is_promised_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = notes(tmp_path / "b", os.urandom(3_000_000))
+    monkeypatch.setattr("airgap.isolated.rate.MOST_BYTES", 1_000_000)
+    digest = max((bundle / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size).name
+    with Media(bundle) as media:
+        rate = measure([media], {Sha256(digest): StatedBlob(Sha384("0" * 96), 3_000_000)})
+        assert measure([media], {}) is None
+    assert rate and 1_000_000 <= rate.sampled < 2_000_000
