@@ -17,11 +17,12 @@ from airgap.audit.difference import (
     TensorDifference,
     compare,
     licence_moves,
+    new_findings,
 )
 from airgap.audit.difference_page import render_difference
 from airgap.audit.tensors import compare_tensors
 from airgap.cli.options import FILE, json_option
-from airgap.cli.sides import OpenSide, licences_of, open_side
+from airgap.cli.sides import OpenSide, findings_of, licences_of, open_side
 from airgap.cli.terminal import emit, human_bytes, printable, progress_for
 from airgap.model import ModelArtifact
 from airgap.progress import Progress
@@ -38,7 +39,7 @@ _SIGNS = {State.ADDED: "+", State.REMOVED: "-", State.CHANGED: "~", State.SAME: 
 Examples
   airgap diff old.lock.json gemma4.lock.json
   airgap diff /srv/airgap /media/disc1 --html changes.html
-  airgap diff out/gemma4-serving-2026.10 out/gemma4-serving-2026.11 --tensors
+  airgap diff out/gemma4-serving-2026.10 out/gemma4-serving-2026.11 --tensors --findings
 Exit codes: 0 compared, whether or not they differ, 3 neither lock, bundle nor site,
   6 a document is not what was stated, 9 the media cannot be read or the page not written
 """
@@ -46,9 +47,12 @@ Exit codes: 0 compared, whether or not they differ, 3 neither lock, bundle nor s
 @click.argument("before", type=FILE, metavar="A")
 @click.argument("after", type=FILE, metavar="B")
 @click.option("--tensors", is_flag=True, help="Hash the tensors of models that changed, both sides.")
+@click.option("--findings", is_flag=True, help="Audit both sides, and show which findings are new and gone.")
 @click.option("--html", type=FILE, metavar="FILE", help="Also write the comparison as one page.")
 @json_option
-def diff(before: Path, after: Path, *, tensors: bool, html: Path | None, as_json: bool) -> None:
+def diff(
+    before: Path, after: Path, *, tensors: bool, findings: bool, html: Path | None, as_json: bool
+) -> None:
     """Show what changed from A to B: artifacts, versions, licences, tensors, and what would travel.
 
     A and B are locks, bundles or sites. Against a site, the bundle of the same name is compared, and
@@ -56,7 +60,10 @@ def diff(before: Path, after: Path, *, tensors: bool, html: Path | None, as_json
     """
     with ExitStack() as opened:
         old, new = (opened.enter_context(open_side(path)) for path in (before, after))
-        difference = _compare(old, new, progress_for(json=as_json), compare_bytes=tensors)
+        progress = progress_for(json=as_json)
+        difference = _compare(old, new, progress, compare_bytes=tensors)
+        if findings:
+            difference = _with_findings(difference, old, new, progress)
     if html:
         write_durably(html, render_difference(difference).encode())
     if as_json:
@@ -104,6 +111,15 @@ def _compare(old: OpenSide, new: OpenSide, progress: Progress, *, compare_bytes:
     )
 
 
+def _with_findings(difference: Difference, old: OpenSide, new: OpenSide, progress: Progress) -> Difference:
+    if old.media is None or new.media is None:
+        raise click.UsageError("--findings looks into bytes, and a lock has none: name bundles or sites")
+    had = findings_of(old, difference.before, progress)
+    has = findings_of(new, difference.after, progress)
+    added, gone = new_findings(had, has)
+    return replace(difference, findings=added, findings_gone=gone)
+
+
 def _with_tensors(
     one: ArtifactDifference,
     before: Side,
@@ -136,6 +152,12 @@ def _lines(difference: Difference) -> Iterator[str]:
         yield f"new licence: {move.licence} ({_some(move.subjects)})"
     for move in difference.licences_removed:
         yield f"licence gone: {move.licence} ({_some(move.subjects)})"
+    for finding in difference.findings or ():
+        yield f"new finding: {finding.severity}: {finding.subject}: {finding.message}  [{finding.code}]"
+    for finding in difference.findings_gone:
+        yield f"finding gone: {finding.subject}: {finding.message}  [{finding.code}]"
+    if difference.findings == ():
+        yield "no finding is new"
     count = len(difference.travel)
     yield (
         f"would travel: {count} blobs, {human_bytes(difference.travel_bytes)};"
@@ -223,6 +245,12 @@ def _document(difference: Difference) -> dict[str, object]:
         ],
         "travel": {"blobs": len(difference.travel), "bytes": difference.travel_bytes},
         "shared_bytes": difference.shared_bytes,
+        "findings": None
+        if difference.findings is None
+        else {
+            "new": [finding.as_json() for finding in difference.findings],
+            "gone": [finding.as_json() for finding in difference.findings_gone],
+        },
         "notes": list(difference.notes),
     }
 

@@ -3,12 +3,17 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from airgap.audit.difference import Side, SideKind
+from airgap.audit.findings import UNJUDGED
+from airgap.audit.run import Judge, audit_bundle
+from airgap.audit.site import audit_members
 from airgap.audit.tensors import ReadInto
+from airgap.cli.policing import judged
 from airgap.cli.stated import read_envelope, read_stated_lock
 from airgap.decode import read_capped
 from airgap.errors import InputError, IntegrityError
@@ -17,7 +22,8 @@ from airgap.isolated.site import Site
 from airgap.layout import blob_path
 from airgap.lock import Lock, distinct_files, parse_lock
 from airgap.media import Media, shown
-from airgap.model import ModelArtifact, Sha256, WheelsArtifact
+from airgap.model import Finding, ModelArtifact, Sha256, WheelsArtifact
+from airgap.progress import Progress
 from airgap.readers.source import FileSource
 from airgap.readers.wheel import Metadata, read_wheel
 from airgap.readers.zip import Archive
@@ -70,6 +76,21 @@ def licences_of(side: Side, root: Path | None, notes: list[str]) -> dict[str, st
         elif isinstance(artifact, WheelsArtifact) and root:
             found |= dict(_wheel_licences(root, artifact, notes))
     return found
+
+
+def findings_of(opened: OpenSide, side: Side, progress: Progress) -> tuple[Finding, ...]:
+    """What an audit finds in it, advisories among its artifacts included; who signed is left aside."""
+    assert opened.media, "a lock has no bytes"
+    judging = Judge(datetime.now(UTC).replace(microsecond=0))
+    if side.kind is SideKind.BUNDLE:
+        envelope = read_envelope(opened.media)
+        audit = audit_bundle(opened.media, side.where, judging, envelope, progress=progress)
+    else:
+        site = Site(opened.media.root)
+        members = [load_member(site, one) for one in site.record().bundles if one.name in side.bundles]
+        audit = audit_members(site, members, side.where, "", judging, progress=progress)
+    audit = judged(audit, opened.media, None, (), progress)
+    return tuple(finding for finding in audit.findings if finding.code != UNJUDGED.code)
 
 
 def said_licence(metadata: Metadata) -> str:

@@ -192,6 +192,33 @@ def test_locks_are_compared_without_any_byte(
     assert artifact(document, "tiny")["tensors"] is None
     assert document["licences_added"] == []
     assert "a lock does not hold them" in document["notes"][0]
+    assert run(["diff", *map(str, paths), "--findings"]) == 2
+
+
+def test_findings_that_are_new_and_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides are audited; that nobody judged the signatures is no finding here."""
+    pickle = b"\x80\x04cos\nsystem\n(S'x'\ntR."
+    old = bundles.write_bundle(
+        tmp_path / "old", [bundles.file("kept", b"x"), bundles.file("bad", pickle, path="a.bin")]
+    )
+    new = bundles.write_bundle(
+        tmp_path / "new", [bundles.file("kept", b"x"), bundles.file("worse", pickle, path="b.bin")]
+    )
+    assert compared(capsys, old, new)["findings"] is None
+    found = compared(capsys, old, new, "--findings")["findings"]
+    assert {one["subject"] for one in found["new"]} == {"worse: b.bin"}
+    assert {one["subject"] for one in found["gone"]} == {"bad: a.bin"}
+    assert compared(capsys, old, old, "--findings")["findings"] == {"new": [], "gone": []}
+    site = bundles.pin(tmp_path / "site")
+    assert run(["install", str(old), "--site", str(site)]) == 0
+    capsys.readouterr()
+    assert {one["subject"] for one in compared(capsys, site, new, "--findings")["findings"]["new"]} == {
+        "worse: b.bin"
+    }
+    assert run(["diff", str(old), str(new), "--findings"]) == 0
+    shown = capsys.readouterr().out
+    assert "new finding: error: worse: b.bin" in shown
+    assert "finding gone: bad: a.bin" in shown
 
 
 def test_nothing_changed(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
