@@ -92,6 +92,12 @@ class PolicyFact:
     violations: tuple[Violation, ...]
 
     @property
+    def summary(self) -> str:
+        """`12 rules, 1 violation`."""
+        rules, broken = len(self.rules), len(self.broken)
+        return f"{rules} rule{'' if rules == 1 else 's'}, {broken} violation{'' if broken == 1 else 's'}"
+
+    @property
     def broken(self) -> tuple[Violation, ...]:
         """What no waiver lets pass."""
         return tuple(violation for violation in self.violations if violation.waived is None)

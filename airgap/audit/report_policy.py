@@ -72,9 +72,8 @@ def _verdict(audit: Audit) -> Html:
     fact = audit.policy
     if fact is None:
         return text("not judged: no policy was given (airgap audit --policy FILE)")
-    broken = len(fact.broken)
-    verdict = tag(f"{broken} violations", "error") if broken else tag("kept", "good")
-    return join((verdict, text(f" {fact.where}, {len(fact.rules)} rules, sha256 "), code(fact.sha256)))
+    verdict = tag("broken", "error") if fact.broken else tag("kept", "good")
+    return join((verdict, text(f" {fact.where}: {fact.summary}, sha256 "), code(fact.sha256)))
 
 
 def _exceptions(audit: Audit) -> Html:

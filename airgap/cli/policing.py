@@ -114,7 +114,7 @@ def policy_lines(fact: PolicyFact | None) -> Iterator[str]:
     """What the policy says, waivers first."""
     if fact is None:
         return
-    yield f"policy {fact.where}: {len(fact.rules)} rules, {len(fact.broken)} violations"
+    yield f"policy {fact.where}: {fact.summary}"
     for waiver in fact.waivers:
         used = "" if waiver.used else "; nothing needs it"
         yield (

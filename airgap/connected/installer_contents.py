@@ -26,8 +26,9 @@ FACTS = "installer.json"
 """As airgap/bootstrap.py names it, which is the file's `__main__`."""
 
 _CARRIED = {"click", "cryptography", "tqdm"}
-_OPTIONAL = {"pkcs11"}
-"""For tokens, which a host may have besides; everything else must be inside or in the standard library."""
+_OPTIONAL = {"pkcs11", "cyclonedx", "packageurl", "spdx_tools", "license_expression"}
+"""For tokens and bills of materials, which a host may have besides and whose absence the verbs say;
+everything else must be inside or in the standard library."""
 
 _NETWORK = {"asyncio", "ftplib", "http", "imaplib", "poplib", "smtplib", "socket", "socketserver", "ssl"}
 _NETWORK |= {"telnetlib", "urllib.error", "urllib.request", "xmlrpc"}

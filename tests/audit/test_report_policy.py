@@ -33,7 +33,7 @@ def test_waivers_and_violations_are_on_the_first_page() -> None:
     judged = judge_policy(audit(), parse_policy(POLICY.encode(), "policy.toml"))
     shown = first_page(render_report(judged))
     for said in (
-        "1 violations",
+        "broken",
         "findings.forbidden",
         "engine: usr/bin/su",
         "Jane Doe",
@@ -41,7 +41,7 @@ def test_waivers_and_violations_are_on_the_first_page() -> None:
         "2026-12-04",
     ):
         assert said in shown
-    assert "policy.toml, 2 rules" in shown
+    assert "policy.toml: 2 rules, 1 violation, sha256" in shown
 
 
 def test_what_was_not_judged_is_said() -> None:
