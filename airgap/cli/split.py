@@ -19,6 +19,7 @@ from airgap.decode import read_capped
 from airgap.errors import HostError, InputError
 from airgap.media import Media
 from airgap.progress import Progress
+from airgap.store import host_errors
 from airgap.volumes import FAT32_FILE, LIST_FILE, MARK_FILE, MAX_MARK, MEDIA, NO_LIMIT, Medium, parse_mark
 from airgap.wanted import Wanted, parse_only, render_only
 
@@ -195,6 +196,11 @@ def write_volumes(
     quiet: bool,
 ) -> Iterable[Written]:
     """Write one volume after the other, saying so; what an earlier run left whole is kept."""
+    if out.resolve().is_relative_to(splitting.media.root.resolve()):
+        raise InputError(
+            f"{out} lies in the bundle, which must hold nothing but what is signed",
+            remedy="choose another -o",
+        )
     is_mount = one_at_a_time and os.path.ismount(out)
     for position, one in enumerate(selected):
         place = destination(out, splitting.name(one.volume), form)
@@ -228,11 +234,12 @@ def _is_written(splitting: Splitting, one: Selected, place: Path) -> bool:
 
 def _require_space(splitting: Splitting, one: Selected, out: Path, form: str) -> None:
     """Refuse up front what cannot fit. Raises HostError."""
-    out.mkdir(parents=True, exist_ok=True)
-    linked = form == "directory" and os.stat(out).st_dev == os.stat(splitting.media.root).st_dev
+    with host_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        linked = form == "directory" and os.stat(out).st_dev == os.stat(splitting.media.root).st_dev
+        total, _, free = shutil.disk_usage(out)
     needed = sum(map(len, splitting.documents.values()))
     needed += sum(item.size for item in one.items if not (linked and item.whole))
-    total, _, free = shutil.disk_usage(out)
     if total and needed > free:  # some file systems in user space do not say how large they are
         raise HostError(
             f"{out}: {needed} bytes are needed for {splitting.name(one.volume)}, {free} are free",

@@ -148,6 +148,21 @@ def test_another_cut_is_not_mixed_in(
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_named(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    split(bundle, tmp_path / "file" / "out", code=9)
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_volumes_do_not_lie_in_the_bundle(bundle: Path) -> None:
+    before = content(bundle)
+    assert run(["split", str(bundle), "--size", SIZE, "-o", str(bundle / "discs")]) == 3
+    assert content(bundle) == before
+    assert not (bundle / "discs").exists()
+
+
 def test_a_dry_run_writes_nothing(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert split(bundle, tmp_path / "out", "--dry-run") == []
     assert "in 5 volumes" in capsys.readouterr().out
