@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from airgap.errors import InputError
 from airgap.model import Sha256
 from airgap.trust.statement import Statement
-from airgap.volumes import MAX_ITEMS, Item, Medium, company, cut
+from airgap.volumes import Item, Medium, company, cut
+
+MAX_NAMED = 100_000
+"""Volumes and items in one list: bounds what reading it costs."""
 
 Wanted = Mapping[int, tuple[int, ...] | None]
 """Volumes by number; of each the numbers of the items that are wanted, or None for all of it."""
@@ -56,7 +59,8 @@ def lacking(statement: Statement, medium: Medium, held: Held) -> dict[int, tuple
     for volume in cut(statement, medium):
         missing = tuple(k for k, item in enumerate(volume.items, 1) if not held.covers(item))
         if missing:
-            wanted[volume.number] = None if len(missing) == len(volume.items) else missing
+            few = len(missing) < len(volume.items) and len(missing) <= MAX_NAMED
+            wanted[volume.number] = missing if few else None
     if not wanted and not company(statement).keys() <= held.whole:
         return {1: (0,)}
     return wanted
@@ -85,8 +89,8 @@ def parse_only(text: str) -> dict[int, tuple[int, ...] | None]:
         numbers = _numbers([match[1]])
         items = _numbers(match[2].split("+")) if match[2] else None
         named += len(numbers) + len(items or ())
-        if named > MAX_ITEMS:
-            raise InputError(f"more than {MAX_ITEMS} volumes and items, found {text[:80]!r}")
+        if named > MAX_NAMED:
+            raise InputError(f"expected at most {MAX_NAMED} volumes and items, found {text[:80]!r}")
         for number in numbers:
             before = wanted.get(number, ())
             wanted[number] = None if items is None or before is None else tuple(sorted({*before, *items}))
@@ -98,8 +102,8 @@ def _numbers(spans: Iterable[str]) -> tuple[int, ...]:
     for span in spans:
         first, _, last = span.partition("-")
         begin, end = int(first), int(last or first)
-        if not 0 <= end - begin < MAX_ITEMS:
-            raise InputError(f"expected a rising span such as 2-4, found {span!r}")
+        if not 0 <= end - begin < MAX_NAMED:
+            raise InputError(f"expected a rising span such as 2-4, of few, found {span!r}")
         found.update(range(begin, end + 1))
     return tuple(sorted(found))
 
