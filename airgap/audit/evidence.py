@@ -15,6 +15,7 @@ from datetime import date, datetime
 from enum import StrEnum
 
 from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
+from airgap.audit.since import SinceFact
 from airgap.manifest import target_table
 from airgap.model import Finding, Kind, Severity, Sha256, Sha384, Target
 from airgap.trust.instant import render_instant
@@ -350,6 +351,8 @@ class Audit:
     vulnerability_data: tuple[VulnerabilityData, ...] = ()
     policy: PolicyFact | None = None
     """None where no policy was given."""
+    since: SinceFact | None = None
+    """What changed since an earlier one; None where none was named."""
 
     def by_severity(self) -> dict[Severity, int]:
         """How many findings of each severity, the worst first."""

@@ -17,6 +17,7 @@ from airgap.audit.report_details import (
 )
 from airgap.audit.report_pictures import pictures_section
 from airgap.audit.report_policy import policy_cover, vulnerabilities_section
+from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
 from airgap.model import Finding, Severity
 from airgap.trust.instant import render_instant
@@ -47,6 +48,7 @@ def render_report(audit: Audit) -> str:
         f"Audit of {name} {version}".strip(),
         _cover(audit),
         pictures_section(audit),
+        since_section(audit),
         _findings(audit),
         vulnerabilities_section(audit),
         artifacts_section(audit),
@@ -68,6 +70,7 @@ def _cover(audit: Audit) -> Html:
         element("p", text(looked), kind="lead"),
         _counts(audit),
         *(_bundle(bundle) for bundle in audit.subject.bundles),
+        facts([("Since", text(f"{audit.since.title}: {summary(audit.since)}"))] if audit.since else []),
         _verdicts(audit),
         policy_cover(audit),
         _worst(audit),

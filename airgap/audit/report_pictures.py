@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from airgap.audit.evidence import Audit, Ecosystem
 from airgap.audit.page import Bar, Html, bars, element, join, section, text
+from airgap.audit.report_since import changes, summary
 from airgap.model import Kind
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
@@ -23,6 +24,7 @@ def pictures_section(audit: Audit) -> Html:
         bars("Findings by severity", severities(audit)),
         bars("Licences of packages and models", licences(audit)),
         bars("Bytes of weights by type", weights(audit)),
+        *([bars(f"Artifacts since {audit.since.title}", changes(audit))] if audit.since else []),
         _timeline(audit),
     )
     return section("pictures", "Pictures", element("div", *charts, kind="figures"))
@@ -82,12 +84,15 @@ def moments(audit: Audit) -> list[tuple[str, str]]:
 def _moments(audit: Audit) -> Iterator[tuple[str, str]]:
     for bundle in audit.subject.bundles:
         named = f"{bundle.name} {bundle.version}"
-        yield render_instant(bundle.made), f"{named} was made"
+        changed = f": {summary(audit.since)} since {audit.since.title}" if audit.since else ""
+        yield render_instant(bundle.made), f"{named} was made{changed}"
         yield render_instant(bundle.expires), f"{named} expires"
         if bundle.installed:
             yield render_instant(bundle.installed), f"{named} was installed"
         if bundle.signing.holds_until and bundle.signing.holds_until != bundle.expires:
             yield render_instant(bundle.signing.holds_until), f"the root that {named} is judged by expires"
+    if audit.since and audit.since.made:
+        yield render_instant(audit.since.made), f"{audit.since.title} was made"
     for image in audit.images:
         if image.created:
             yield image.created, f"image {image.artifact} was built, as it says"

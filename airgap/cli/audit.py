@@ -18,6 +18,7 @@ from airgap.audit.site import audit_site, is_site
 from airgap.audit.volumes import audit_volumes, together
 from airgap.cli.options import FILE, json_option, policy_options, root_options
 from airgap.cli.policing import judged, policy_lines
+from airgap.cli.since import changes_since
 from airgap.cli.stated import read_envelope
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.cli.verdicts import verdicts_of
@@ -65,6 +66,9 @@ Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was sig
 )
 @click.option("--check", is_flag=True, help="Also what airgap check says; reads images once more.")
 @click.option(
+    "--since", "earlier", type=FILE, metavar="A", help="Also what changed since this bundle or lock."
+)
+@click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that read; default one per CPU."
 )
 @policy_options
@@ -79,6 +83,7 @@ def audit(
     no_sbom: bool,
     fail_on: str | None,
     check: bool,
+    earlier: Path | None,
     jobs: int | None,
     policy_file: Path | None,
     osv: tuple[str, ...],
@@ -90,14 +95,16 @@ def audit(
     volumes, name all that are here at once.
     """
     policy = load_policy(policy_file) if policy_file else None
-    if check and len(subjects) > 1:
-        raise click.UsageError("--check judges a bundle that is whole, not its volumes")
+    if (check or earlier) and len(subjects) > 1:
+        raise click.UsageError("--check and --since take a bundle that is whole, not its volumes")
     if out and not no_sbom:
         require_libraries()
     progress = progress_for(json=as_json)
     found = _audit(subjects, site, root, fingerprint, progress, jobs)
     if check and not _damaged(found):
         found = replace(found, verdicts=verdicts_of(subjects[0], progress))
+    if earlier and not _damaged(found):
+        found = replace(found, since=changes_since(earlier, subjects[0], progress))
     with ExitStack() as stack:
         media = [stack.enter_context(Media(subject)) for subject in subjects]
         source = together(media) if found.subject.kind is SubjectKind.VOLUMES else media[0]

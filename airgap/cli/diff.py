@@ -61,7 +61,7 @@ def diff(
     with ExitStack() as opened:
         old, new = (opened.enter_context(open_side(path)) for path in (before, after))
         progress = progress_for(json=as_json)
-        difference = _compare(old, new, progress, compare_bytes=tensors)
+        difference = compare_sides(old, new, progress, compare_bytes=tensors)
         if findings:
             difference = _with_findings(difference, old, new, progress)
     if html:
@@ -75,7 +75,8 @@ def diff(
             click.echo(f"{printable(str(html))} written")
 
 
-def _compare(old: OpenSide, new: OpenSide, progress: Progress, *, compare_bytes: bool) -> Difference:
+def compare_sides(old: OpenSide, new: OpenSide, progress: Progress, *, compare_bytes: bool) -> Difference:
+    """Everything that can be told of the two; tensors by their bytes only when asked: it reads them all."""
     difference = compare(old.side, new.side)
     before, after = difference.before, difference.after
     notes: list[str] = []
