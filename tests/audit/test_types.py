@@ -47,7 +47,7 @@ KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"
         (b"", "empty"),
         (zipped(), "zip"),
         (tarred(), "tar"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (lzma.compress(b"x"), "xz"),
         (bz2.compress(b"x"), "bzip2"),
         (safetensors(), "safetensors"),
@@ -77,6 +77,7 @@ KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"
         (b"import os\n", "text"),
         (b"\x80\x02", "data"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",
 )
 def test_types(data: bytes, type: str) -> None:
     assert told(data) == type
