@@ -128,7 +128,8 @@ def _package_table(package: Package) -> dict[str, object]:
         "requires_python": package.requires_python,
         "requires": list(package.requires),
     }
-    return table | {key: value for key, value in optional.items() if value}
+    yanked = {} if package.yanked is None else {"yanked": package.yanked}
+    return table | {key: value for key, value in optional.items() if value} | yanked
 
 
 def _file_table(file: LockedFile) -> dict[str, object]:
@@ -262,6 +263,7 @@ def _package(fields: Fields) -> Package:
         fields.text("index", default=""),
         fields.text("requires_python", default=""),
         fields.texts("requires"),
+        fields.optional_text("yanked"),
     )
     fields.done()
     return package

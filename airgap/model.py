@@ -219,6 +219,8 @@ class Package:
     index: str = ""
     requires_python: str = ""
     requires: tuple[str, ...] = ()
+    yanked: str | None = None
+    """Why its index wants nobody to choose it (PEP 592), '' for no reason; None where it does not say so."""
 
 
 @dataclass(frozen=True, slots=True)

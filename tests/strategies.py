@@ -57,11 +57,23 @@ def _file_lists(minimum: int = 0) -> st.SearchStrategy[tuple[LockedFile, ...]]:
     return lists.map(tuple)
 
 
+def _yanked() -> st.SearchStrategy[str | None]:
+    return st.none() | st.just("") | texts
+
+
 @st.composite
 def wheels_artifacts(draw: st.DrawFn, name: str) -> WheelsArtifact:
     held = draw(_file_lists())
     packages = tuple(
-        Package(draw(names), draw(texts), file.path, draw(st.just("") | texts), "", draw(_words()))
+        Package(
+            draw(names),
+            draw(texts),
+            file.path,
+            draw(st.just("") | texts),
+            "",
+            draw(_words()),
+            draw(_yanked()),
+        )
         for file in held
     )
     return WheelsArtifact(name, draw(digests), draw(_words()), "3.12", packages, held)

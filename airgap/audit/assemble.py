@@ -268,6 +268,7 @@ def _wheel_fact(
         tuple(one.path for one in seen.inner if one.depth == 1 and code.STARTUP.fullmatch(one.path)),
         record,
         wheel.metadata.license_files if wheel.metadata else (),
+        locked.yanked,
     )
 
 
@@ -277,6 +278,9 @@ _CUT = (findings.BOMB.code, findings.MALFORMED.code, findings.NOT_LOOKED.code)
 
 def _judge_wheel(subject: str, fact: WheelFact, package: PackageFact, wheel: WheelSeen) -> Iterator[Finding]:
     record = fact.record
+    if fact.yanked is not None:
+        reason = f": {fact.yanked}" if fact.yanked else "; it gives no reason"
+        yield findings.YANKED.at(subject, f"its index had yanked it when it was locked{reason}")
     if wheel.problem:
         yield findings.MALFORMED.at(subject, wheel.problem)
         return

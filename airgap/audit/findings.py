@@ -76,6 +76,7 @@ RECORD = _error("audit-record", "a wheel's members are not what its RECORD says"
 RECORD_UNHASHED = _warning(
     "audit-record-unhashed", "a wheel's RECORD has no digests", "build the wheel again with a current tool"
 )
+YANKED = _warning("audit-yanked", "a version that its index wants nobody to choose", "lock another version")
 SETUID = _warning(
     "audit-setuid",
     "a program that runs as its owner, whoever starts it",

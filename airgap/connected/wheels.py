@@ -57,7 +57,7 @@ def resolve(request: WheelsRequest, previous: WheelsArtifact | None, context: Co
     sources = _Sources.of(answer, (request.index_url, *request.extra_index_urls, *request.find_links))
     files = _lock_files(answer.choices, sources, context)
     packages = tuple(
-        Package(c.name, c.version, file.path, c.index, c.requires_python, c.requires)
+        Package(c.name, c.version, file.path, c.index, c.requires_python, c.requires, c.yanked)
         for c, file in zip(answer.choices, files, strict=True)
     )
     roots = tuple(strip_logins(root) for root in answer.roots)

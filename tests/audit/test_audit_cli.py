@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from airgap.cli import run
-from airgap.model import Sha384
+from airgap.model import Sha384, WheelsArtifact
 from airgap.trust.blobs import Base
 from tests import bundles
 from tests.audit import faults
@@ -342,3 +342,17 @@ def test_volumes_of_two_bundles_are_not_audited_as_one(
     other = bundles.write_bundle(tmp_path / "other", [bundles.file("notes", b"other")], name="other")
     found = audit(volumes[0], other, to=tmp_path / "evidence", options=("--site", site))
     assert (found.code, found.report) == (3, {})
+
+
+@pytest.mark.parametrize(("reason", "said"), [("it breaks", "locked: it breaks"), ("", "it gives no reason")])
+def test_a_release_that_its_index_withdrew_is_named(
+    tmp_path: Path, site: Path, reason: str, said: str
+) -> None:
+    content = bundles.wheels("packages", dict([wheel("alpha"), wheel("beta")]))
+    assert isinstance(content.artifact, WheelsArtifact)
+    alpha, beta = content.artifact.packages
+    artifact = replace(content.artifact, packages=(replace(alpha, yanked=reason), beta))
+    run = audited(tmp_path, [replace(content, artifact=artifact)], "--site", site)
+    assert run.findings == [("audit-yanked", "packages: alpha-1.0-py3-none-any.whl")]
+    assert said in run.report["findings"][0]["message"]
+    assert [one["yanked"] for one in run.report["wheels"]] == [reason, None]

@@ -222,6 +222,8 @@ def test_yanked_and_local_versions_are_said(index: Index, tmp_path: Path) -> Non
     request = request_for("one==1.0", "two==2.0", index_url=index.url)
     resolved = wheels.resolve(request, None, context_at(tmp_path))
     assert pins(resolved.artifact) == {"one": "1.0", "two": "2.0+cpu"}
+    assert isinstance(resolved.artifact, WheelsArtifact)
+    assert [package.yanked for package in resolved.artifact.packages] == ["it breaks", None]
     assert [(f.code, f.severity, f.subject) for f in resolved.findings] == [
         ("wheels-yanked", Severity.WARNING, "serving: one"),
         ("wheels-local-version", Severity.WARNING, "serving: two"),
