@@ -16,10 +16,13 @@ from airgap.layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     OCI_LAYOUT,
+    RECORDS_DIRECTORY,
+    ROOTS_DIRECTORY,
     blob_path,
 )
 from airgap.media import Entry, EntryType, Media
 from airgap.model import Finding, Severity, Sha256, Sha384
+from airgap.records import MAX_RECORDS
 from airgap.trust.checkable import HOWTO_FILE, checkable
 from airgap.trust.envelope import payload_digest
 from airgap.trust.statement import SUMS, StatedBlob
@@ -46,6 +49,9 @@ from airgap.volumes import (
     parse_mark,
     parse_part,
 )
+
+MAX_BESIDE = {ROOTS_DIRECTORY: MAX_VERSIONS, RECORDS_DIRECTORY: MAX_RECORDS}
+"""Names of what vouches for itself, by directory."""
 
 BURN_AGAIN = "burn it again: airgap split --only, as below; what is good is kept"
 
@@ -107,6 +113,7 @@ def read_volume(media: Media, signed: Signed) -> Reading:
                 yield entry
 
     findings += judge_entries(strangers(), expected, directories)
+    findings += _too_many(media)
     index, wrong = read_index(media, signed)
     findings += wrong
     offered |= extras
@@ -127,7 +134,7 @@ def read_streamed(media: Media, signed: Signed) -> Reading:
     index, wrong = read_index(media, signed)
     documents = company(signed.statement)
     offered = {str(blob_path(d)): Item(d, 0, blob.size, whole=True) for d, blob in documents.items()}
-    return Reading(signed, mark, {}, offered, index, distinct([*findings, *wrong]))
+    return Reading(signed, mark, {}, offered, index, distinct([*findings, *wrong, *_too_many(media)]))
 
 
 def _company_sizes(signed: Signed) -> dict[str, int | None]:
@@ -162,7 +169,7 @@ def _judge_list(
     for path, data in checkable(signed.envelope, b"").items():
         known.setdefault(path, payload_digest(data))
     with suppress(IntegrityError):  # what cannot be read is a finding already
-        known |= {path: payload_digest(data) for path, data in carried(media).items()}
+        known |= {path: payload_digest(data) for path, data in carried(media)}
     with suppress(IntegrityError):
         known[HOWTO_FILE] = payload_digest(media.read(HOWTO_FILE, max_bytes=MAX_DOCUMENT))
     known |= {
@@ -179,13 +186,22 @@ def _judge_list(
         yield _finding("volume-list", LIST_FILE, message)
 
 
-def carried(media: Media) -> dict[str, bytes]:
+def carried(media: Media) -> Iterator[tuple[str, bytes]]:
     """What lies beside the statement and vouches for itself, by path. Raises IntegrityError, HostError."""
-    found = {}
     for directory, (pattern, largest) in BESIDE.items():
-        for name in sorted(filter(pattern.fullmatch, media.names(directory, at_most=MAX_VERSIONS))):
-            found[f"{directory}/{name}"] = media.read(f"{directory}/{name}", max_bytes=largest)
-    return found
+        names = media.names(directory, at_most=MAX_BESIDE[directory])
+        for name in sorted(filter(pattern.fullmatch, names)):
+            yield f"{directory}/{name}", media.read(f"{directory}/{name}", max_bytes=largest)
+
+
+def _too_many(media: Media) -> Iterator[Finding]:
+    """A finding where more lies beside the statement than any bundle has: none of it is read then."""
+    for directory, most in MAX_BESIDE.items():
+        try:
+            media.names(directory, at_most=most)
+        except IntegrityError as error:
+            message = error.message.removeprefix(f"{directory}: ")
+            yield _finding("integrity-unexpected", directory, message)
 
 
 def _read_mark(

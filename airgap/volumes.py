@@ -8,6 +8,7 @@ would otherwise stay more than a hundredth empty. Each volume also carries the c
 small documents by which any single volume can be judged and inspected.
 """
 
+import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -293,9 +294,10 @@ def render_list(digests: Iterable[tuple[str, Sha384]]) -> bytes:
 def parse_list(data: bytes) -> dict[str, Sha384]:
     """Path to digest. Raises InputError for any line that `render_list` does not write."""
     found: dict[str, Sha384] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
-        match = re.fullmatch(r"([0-9a-f]{96})  ([!-~]+)", line)
-        if match is None or match[2] in found:
+    for number, line in enumerate(io.BytesIO(data), 1):  # a line at a time: none may be a million of them
+        match = re.fullmatch(rb"([0-9a-f]{96})  ([!-~]+)\n", line)
+        path = match[2].decode() if match else ""
+        if match is None or path in found:
             raise InputError(f"{LIST_FILE}: line {number}: expected a digest and a path, once each")
-        found[match[2]] = Sha384(match[1])
+        found[path] = Sha384(match[1].decode())
     return found

@@ -1,7 +1,9 @@
 """What of a bundle is there already, what lacks, and how that is read aloud to whoever burns it again."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from airgap.errors import InputError
 from airgap.model import Sha256
@@ -28,13 +30,13 @@ class Held:
             self.whole.add(item.digest)
             return
         begin, end = item.offset, item.end
-        apart = []
-        for other in self.ranges.get(item.digest, []):
-            if other[1] < begin or other[0] > end:
-                apart.append(other)
-            else:
-                begin, end = min(begin, other[0]), max(end, other[1])
-        self.ranges[item.digest] = sorted([*apart, (begin, end)])
+        ranges = self.ranges.setdefault(item.digest, [])
+        first = bisect_left(ranges, begin, key=itemgetter(1))  # hostile media hold very many of them
+        last = bisect_right(ranges, end, key=itemgetter(0))
+        touching = ranges[first:last]
+        if touching:
+            begin, end = min(begin, touching[0][0]), max(end, touching[-1][1])
+        ranges[first:last] = [(begin, end)]
 
     def covers(self, item: Item) -> bool:
         """Whether every byte of an item is there."""
@@ -43,7 +45,9 @@ class Held:
     def gaps(self, item: Item) -> Iterator[tuple[int, int]]:
         """The parts of an item that are not there, as ranges of its blob; none of a whole blob."""
         begin = item.offset
-        for there, until in [] if item.digest in self.whole else self.ranges.get(item.digest, []):
+        ranges = [] if item.digest in self.whole else self.ranges.get(item.digest, [])
+        for position in range(bisect_right(ranges, begin, key=itemgetter(1)), len(ranges)):
+            there, until = ranges[position]
             if there > begin:
                 yield begin, min(there, item.end)
             begin = max(begin, until)

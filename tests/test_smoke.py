@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -380,6 +381,26 @@ def test_a_bundle_keeps_its_signatures_and_a_site_its_records(stage: Stage, caps
     half.write_bytes(b"killed while it was written")
     assert run(["install", str(stage.bundle), *stage.trust]) == 0
     assert problems(stage.site) == []
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_records_come_along_in_volumes_and_streams(stage: Stage, streamed: bool) -> None:
+    assert stage.smoke("true") == 0
+    assert stage.attest() == 0
+    (record,) = (stage.bundle / "records").iterdir()
+    out = stage.directory / "volumes"
+    command = [sys.executable, "-m", "airgap"]
+    if streamed:
+        send = [*command, "split", str(stage.bundle), "--size", "stream", "--tar", "-o", "-"]
+        sent = subprocess.run(send, capture_output=True, check=True)
+        take = [*command, "receive", "-", *stage.trust]
+        subprocess.run(take, input=sent.stdout, capture_output=True, check=True)
+    else:
+        assert run(["split", str(stage.bundle), "--size", "500kB", "-o", str(out)]) == 0
+        assert run(["receive", *map(str, out.iterdir()), *stage.trust]) == 0
+    assert not (stage.site / "records").exists()
+    assert run(["install", *stage.trust]) == 0
+    assert (stage.site / "records" / record.name).read_bytes() == record.read_bytes()
 
 
 def test_a_record_that_may_not_be_believed_is_a_warning_and_is_not_kept(stage: Stage, capsys: Read) -> None:

@@ -132,7 +132,7 @@ def open_bundle(media: Media, medium: Medium) -> Splitting:
     sums = _read(media, SUMS)
     documents = checkable(envelope, sums) | {HOWTO_FILE: _read(media, HOWTO_FILE)}
     documents[LAYOUT_FILE] = _read(media, LAYOUT_FILE)
-    documents |= carried(media) | {ENVELOPE_FILE: envelope, INDEX_FILE: index}
+    documents |= dict(carried(media)) | {ENVELOPE_FILE: envelope, INDEX_FILE: index}
     for digest, blob in company(surveyed.statement).items():
         data = media.read(blob_path(digest), max_bytes=blob.size)
         if payload_digest(data) != blob.sha384:

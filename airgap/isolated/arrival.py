@@ -23,12 +23,13 @@ from pathlib import Path
 
 from airgap.errors import MissingPartError
 from airgap.isolated.site import Site, make_directory
-from airgap.layout import ENVELOPE_FILE, INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT
+from airgap.layout import ENVELOPE_FILE, INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, RECORDS_DIRECTORY
 from airgap.media import Media
 from airgap.model import Finding, Severity, Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors, pour, write_durably
 from airgap.trust.checkable import HOWTO_FILE, checkable
+from airgap.trust.decide import survey
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import SUMS, StatedBlob, Statement
 from airgap.verify_volumes import common_medium, missing_bytes
@@ -46,12 +47,21 @@ class ArrivedMedia(Media):
         super().__init__(arrival.bundle)
         self.arrival = arrival
 
+    def finish(self, progress: Progress) -> list[Finding]:
+        """What a receive that was killed at its end left to do: blobs of whose ranges all are there.
+
+        Raises InputError, IntegrityError or HostError.
+        """
+        return self.arrival.assemble(survey(self.arrival.envelope()).statement, progress)
+
     def link(self, blobs: Mapping[Sha256, StatedBlob]) -> None:
         """Give blobs their names in the site, too; the arrival stays whole. Raises HostError."""
         site = self.arrival.site
         with host_errors(site.blobs):
-            for digest in blobs:
-                os.link(self.arrival.blobs / digest, site.store.path(digest), follow_symlinks=False)
+            with site.stage() as staging:  # by rename, for a damaged blob of another size may have the name
+                for digest in blobs:
+                    os.link(self.arrival.blobs / digest, staging / digest, follow_symlinks=False)
+                    os.rename(staging / digest, site.store.path(digest))
             if blobs:
                 fsync_directory(site.blobs)
 
@@ -110,8 +120,9 @@ class Arrival:
         with host_errors(self.top), self.site.stage() as staging:
             made = staging / self.payload
             for directory in ("bundle/blobs/sha256", "bundle/verify", PARTS_DIRECTORY, "ranges", "seen"):
-                (made / directory).mkdir(parents=True)
+                make_directory(made / directory)
             for path, data in documents.items():
+                make_directory((made / "bundle" / path).parent)
                 write_durably(made / "bundle" / path, data)
             for directory, _, _ in os.walk(made, topdown=False):
                 fsync_directory(Path(directory))
@@ -124,8 +135,12 @@ class Arrival:
             place = self.bundle / path
             with host_errors(place):
                 make_directory(place.parent)
-                if not place.exists() or place.read_bytes() != documents[path]:
-                    write_durably(place, documents[path])
+                if place.exists() and place.read_bytes() == documents[path]:
+                    continue
+                with self.site.stage() as staging:  # nothing but its documents may lie in the bundle
+                    write_durably(staging / place.name, documents[path])
+                    os.rename(staging / place.name, place)
+                    fsync_directory(place.parent)
         with host_errors(self.bundle):
             for stale in (self.bundle / "verify").glob("*.sig"):
                 if f"verify/{stale.name}" not in documents:
@@ -135,6 +150,12 @@ class Arrival:
         """Raises IntegrityError or HostError."""
         with Media(self.bundle) as media:
             return media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+
+    def records(self) -> set[str]:
+        """Paths of the records of smoke runs that volumes brought. Raises HostError."""
+        place = self.bundle / RECORDS_DIRECTORY
+        with host_errors(place):
+            return {f"{RECORDS_DIRECTORY}/{name}" for name in os.listdir(place)} if place.is_dir() else set()
 
     def held(self, statement: Statement) -> Held:
         """What is there of the blobs that travel. Raises HostError."""
@@ -169,7 +190,21 @@ class Arrival:
         """Its bytes are hashed and durable. Raises HostError."""
         _touch(self.ranges / f"{item.digest}.{item.offset}.{item.end}.{number}")
 
-    def assemble(self, digest: Sha256, statement: Statement, progress: Progress) -> Finding | None:
+    def assemble(self, statement: Statement, progress: Progress) -> list[Finding]:
+        """Make blobs of ranges that are all there; findings of those that lied. Raises HostError."""
+        held, travelling = self.held(statement), statement.travelling
+        whole = [
+            digest
+            for digest, ranges in sorted(held.ranges.items())
+            if digest not in held.whole and ranges == [(0, travelling[digest].size)]
+        ]
+        if not whole:
+            return []
+        with progress.task("hashing", sum(travelling[digest].size for digest in whole)):
+            found = [self._assemble(digest, statement, progress) for digest in whole]
+        return [finding for finding in found if finding]
+
+    def _assemble(self, digest: Sha256, statement: Statement, progress: Progress) -> Finding | None:
         """Give a blob whose ranges are all there its name, once it is the signed bytes; else forget them.
 
         Raises HostError.

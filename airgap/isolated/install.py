@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from airgap.errors import InputError
-from airgap.isolated.arrival import ArrivedMedia
+from airgap.isolated.arrival import Arrival, ArrivedMedia
 from airgap.isolated.copying import copy_blobs, discard_damaged, keep
 from airgap.isolated.counted import Lacking, counted_by, damaged_blobs, lost_blobs, require_base, uses_of
 from airgap.isolated.drift import verify_generation
@@ -102,6 +102,9 @@ def install(
     with site.locked(asked, wait=wait, progress=progress):
         site.prepare()
         site.recover()
+        for one in media:
+            if isinstance(one, ArrivedMedia):
+                refuse(one.finish(progress), str(one.root))
         memory, brought = _judge(media, site, now, keep=True)
         _settle(site, brought, progress)
         members, plan = _plan(site, brought)
@@ -117,7 +120,7 @@ def install(
             if accept:
                 accept(newcomers)
             settle(stage(site, feed, progress))
-            _end_arrivals(brought)
+            _end_arrivals(site, brought)
             return Installed(current, plan, built=False, feed=feed)
         _copy(site, brought, plan, progress)
         if accept:
@@ -130,7 +133,7 @@ def install(
         site.activate(number)
         site.write_receipt(number)
         settle(staged)
-        _end_arrivals(brought)
+        _end_arrivals(site, brought)
         return Installed(number, plan, built=True, feed=feed)
 
 
@@ -208,13 +211,17 @@ def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None
         lacking.append(_lacking(one, site, brought, suspect, progress))
         suspects.append(suspect)
     require_base(lacking, site)
+    remade = []
     for one, suspect in zip(brought, suspects, strict=True):
         counted = one.signed.statement.counted_on
         doubted = {d: b for d, b in suspect.items() if d not in counted}
         damaged = discard_damaged(site, doubted, progress)
+        if damaged & _patches_of(one).keys():  # what they are made of is needed again
+            remade.append(_lacking(one, site, brought, suspect, progress))
         if isinstance(one.media, ArrivedMedia):  # the same bytes by another name
             one.media.arrival.discard(damaged)
             one.media.require(one.signed.statement)
+    require_base(remade, site)
 
 
 def _lacking(
@@ -253,7 +260,7 @@ def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
     others = [load_member(site, bundle) for bundle in before.bundles if bundle.name not in names]
     members = sorted((*others, *newcomers), key=lambda member: member.bundle.name)
     stated_blobs(members)
-    in_passing = [patch.stated.size for one in brought for patch in _all_patches(one)]
+    in_passing = [patch.stated.size for one in brought for patch in _patches_of(one).values()]
     arrived = [one.signed.statement for one in brought if isinstance(one.media, ArrivedMedia)]
     here = {digest for stated in arrived for digest in stated.travelling}
     plan = make_plan(site, before, newcomers, unite(site.root, members), in_passing, arrived=here)
@@ -272,9 +279,10 @@ def _keep_records(site: Site, brought: Iterable[_Brought]) -> None:
             write_durably(path, record.data)
 
 
-def _all_patches(one: _Brought) -> Iterable[Patch]:
+def _patches_of(one: _Brought) -> Mapping[Sha256, Patch]:
+    """All patches of a bundle, by the blob that each makes."""
     base = one.signed.statement.base
-    return base.patches.values() if base else ()
+    return base.patches if base else {}
 
 
 def _copy(site: Site, brought: Sequence[_Brought], plan: Plan, progress: Progress) -> None:
@@ -310,11 +318,12 @@ def _patches(one: _Brought, site: Site, plan: Plan) -> dict[Sha256, tuple[Patch,
     }
 
 
-def _end_arrivals(brought: Iterable[_Brought]) -> None:
-    """What is installed arrives no more."""
+def _end_arrivals(site: Site, brought: Iterable[_Brought]) -> None:
+    """What is installed arrives no more, from whatever media it came at last."""
     for one in brought:
-        if isinstance(one.media, ArrivedMedia):
-            one.media.arrival.end()
+        arrival = Arrival(site, one.bundle.payload)
+        if arrival.exists:
+            arrival.end()
 
 
 def _receipt(site: Site, plan: Plan, number: int, now: datetime, asked: str) -> Receipt:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from airgap.decode import MAX_DOCUMENT
@@ -24,7 +25,7 @@ from airgap.media import Media
 from airgap.model import Finding, Severity, Sha256
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
-from airgap.records import carried_records
+from airgap.records import MAX_RECORDS, carried_records
 from airgap.store import fsync_directory, host_errors
 from airgap.trust.checkable import HOWTO_FILE
 from airgap.trust.decide import survey
@@ -193,13 +194,23 @@ def begin(arrival: Arrival, media: Media, reading: Reading, root: Root, now: dat
     if documents is None and not arrival.exists:
         return False
     if documents is not None:
-        records = carried_records(media, root, now)
-        arrival.begin(documents | {record.source: record.data for record in records if record.attested})
+        arrival.begin(documents | _records(arrival, media, root, now))
     _link_held(arrival, reading.signed.statement)
     _require_room(arrival, reading.signed.statement)
     if reading.mark is not None:
         arrival.note(reading.mark)
     return True
+
+
+def _records(arrival: Arrival, media: Media, root: Root, now: datetime) -> dict[str, bytes]:
+    """Records that may be believed, by path; not more than one bundle brings, from whatever many volumes."""
+    try:
+        found = carried_records(media, root, now)
+    except IntegrityError:  # a finding already
+        return {}
+    here = arrival.records()
+    new = {one.source: one.data for one in found if one.attested and one.source not in here}
+    return dict(islice(new.items(), MAX_RECORDS - len(here)))
 
 
 def _documents(arrival: Arrival, media: Media, reading: Reading, root: Root) -> dict[str, bytes] | None:

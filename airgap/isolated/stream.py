@@ -10,6 +10,7 @@ Nothing can be asked of the sender again, so whatever is good is kept, also of a
 what it lacks is said as the list with which to send again. No byte is written twice or kept elsewhere.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +20,21 @@ from functools import partial
 from pathlib import Path
 
 from airgap.decode import MAX_DOCUMENT
-from airgap.errors import InputError, TrustError
+from airgap.errors import AirgapError, InputError, IntegrityError, TrustError
 from airgap.isolated.arrival import Arrival, progressed
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, follow_roots, load_memory
 from airgap.isolated.receive import Received, Reception, begin
 from airgap.isolated.site import Site
 from airgap.isolated.taking import Offer, Taker, Unlisted
-from airgap.layout import ENVELOPE_FILE, blob_path
+from airgap.layout import (
+    BESIDE,
+    ENVELOPE_FILE,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    VERIFY_DIRECTORY,
+    blob_path,
+)
 from airgap.media import Media
 from airgap.model import Finding, Severity, Sha256, Sha384, bundle_path
 from airgap.pinned import trusted_root
@@ -37,13 +45,26 @@ from airgap.store import host_errors
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
-from airgap.verify import distinct, open_signed
+from airgap.verify import MAX_SUPERFLUOUS, distinct, open_signed
 from airgap.verify_volumes import of_volume
 from airgap.volume_reading import Reading, read_streamed
 from airgap.volumes import LIST_FILE, MARK_FILE, Item, parse_list, parse_part
 
 MAX_DOCUMENTS = 512 * 1024 * 1024
-"""Bytes of all documents of one volume: they lie in staging, never in memory together."""
+MAX_DOCUMENT_FILES = 100_000
+"""Bytes and files of all documents of one volume: they lie in staging, never in memory together."""
+
+MAX_RANGES = MAX_DOCUMENT // 180
+"""Of one volume: more than its list has lines for."""
+
+_NAMES = (
+    *map(re.escape, (ENVELOPE_FILE, INDEX_FILE, LAYOUT_FILE, MARK_FILE)),
+    r"blobs/sha256/[0-9a-f]{64}",
+    rf"{VERIFY_DIRECTORY}/[^/]+",
+    *(rf"{directory}/{pattern.pattern}" for directory, (pattern, _) in BESIDE.items()),
+)
+_DOCUMENT = re.compile("|".join(_NAMES))
+"""What may come before the first item."""
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_FILES = 256
@@ -71,6 +92,29 @@ class _Member:
     size: int
 
 
+class BrokenStreamError(InputError):
+    """The stream ends early, or goes on as no tar of files does: what follows cannot be told apart."""
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise BrokenStreamError(error.message) from None
+
+
+class _Pipe:
+    """A stream whose failures are the host's, in the words of this house."""
+
+    def __init__(self, stream: Readable) -> None:
+        self.stream = stream
+
+    def read(self, count: int, /) -> bytes:
+        with host_errors(Path("-")):
+            return self.stream.read(count)
+
+
 def receive_stream(
     stream: Readable, site: Site, now: datetime, *, asked: str, progress: Progress, wait: float = 0
 ) -> Reception:
@@ -84,7 +128,7 @@ def receive_stream(
         site.recover()
         root = trusted_root(site.root, None, None)
         state = _State(root, load_memory(site).following(root))
-        tar = TarStream(stream, "the stream")
+        tar = TarStream(_Pipe(stream), "the stream")
         members = _members(tar)
         member = next(members, None)
         if member is None or member.path != ENVELOPE_FILE:
@@ -100,11 +144,16 @@ def receive_stream(
 
 
 def _members(tar: TarStream) -> Iterator[_Member]:
-    """Files alone; directories say nothing. Raises InputError for any other kind, or a path like `../x`."""
-    for entry in tar:
-        if entry.kind is EntryKind.DIRECTORY:
-            continue
-        volume, _, path = _path(entry).partition("/")
+    """Files alone; directories say nothing. Raises BrokenStreamError for others, or a path like `../x`."""
+    entries = iter(tar)
+    while True:
+        with _unbroken():
+            entry = next(entries, None)
+            if entry is None:
+                return
+            if entry.kind is EntryKind.DIRECTORY:
+                continue
+            volume, _, path = _path(entry).partition("/")
         yield _Member(volume, path, entry.size)
 
 
@@ -124,66 +173,89 @@ class _Volume:
         self.tar, self.members = tar, members
         self.site, self.now, self.progress = site, now, progress
         self.reading: Reading | None = None
+        self.refused: AirgapError | None = None
         self.taken: list[Item] = []
         self.findings: list[Finding] = []
+        self.strangers = 0
         self.unlisted: dict[str, Unlisted] = {}
         """Ranges that are written and hashed; the list, which comes last, decides about them."""
 
     def receive(self, first: _Member, state: _State) -> _Member | None:
         """Take the volume that `first` begins in; returns the first member of the next one."""
-        where = Path(first.volume)
+        following = None
+        try:
+            following = self._receive(first, state)
+        except BrokenStreamError as error:
+            self._broken(first.volume, error)
+        if self.strangers > MAX_SUPERFLUOUS:
+            message = f"{self.strangers - MAX_SUPERFLUOUS} more files that no holder signed"
+            self.findings.append(_finding("integrity-unexpected", ".", message))
+        size = sum(item.size for item in self.taken)
+        findings = distinct(map(of_volume, self.findings))
+        state.received.append(
+            Received(Path(first.volume), self.reading, len(self.taken), size, findings, self.refused)
+        )
+        return following
+
+    def _receive(self, first: _Member, state: _State) -> _Member | None:
         try:
             with self.site.stage() as staging:
                 self._stage_documents(first, staging)
                 with Media(staging) as media:
-                    reading = self.reading = self._open(media, where, state)
-                    if reading is None:
-                        return self._pass_by(first.volume)
+                    reading = self.reading = self._open(media, state)
+                    self.findings += reading.findings
                     arrival = Arrival(self.site, reading.signed.judged.payload)
-                    if not begin(arrival, media, reading, state.root, state.memory.clock(self.now)):
-                        state.received.append(Received(where, reading, 0, 0, reading.findings))
-                        return self._pass_by(first.volume)
-                    state.touched[arrival] = reading.signed.statement
-                    following = self._take(arrival, media, reading, first.volume)
-        except InputError as error:
-            message = f"the stream ends inside of this volume: {error.message}"
-            self.findings.append(_finding("volume-stream", first.volume, message))
-            following = None
-        size = sum(item.size for item in self.taken)
-        findings = distinct(map(of_volume, self.findings))
-        state.received.append(Received(where, self.reading, len(self.taken), size, findings))
-        return following
+                    if begin(arrival, media, reading, state.root, state.memory.clock(self.now)):
+                        state.touched[arrival] = reading.signed.statement
+                        return self._take(arrival, media, reading, first.volume)
+        except BrokenStreamError:
+            raise
+        except (TrustError, InputError, IntegrityError) as error:  # of this volume: others may be good
+            self.refused = error
+        return self._pass_by(first.volume)
+
+    def _broken(self, volume: str, error: BrokenStreamError) -> None:
+        message = f"the stream ends inside of this volume: {error.message}"
+        self.findings.append(_finding("volume-stream", volume, message))
+
+    def _stranger(self, path: str) -> None:
+        self.strangers += 1
+        if self.strangers <= MAX_SUPERFLUOUS:
+            message = "a file that no holder signed, or one that comes twice"
+            self.findings.append(_finding("integrity-unexpected", path, message))
 
     def _stage_documents(self, first: _Member, staging: Path) -> None:
         """Everything up to volume.json, as files: what comes before the first item is small."""
-        total = 0
+        size = count = 0
         member: _Member | None = first
         while member is not None and member.volume == first.volume:
-            total += member.size
-            if total > MAX_DOCUMENTS:
-                raise InputError(f"{member.volume}: more than {MAX_DOCUMENTS} bytes before {MARK_FILE}")
-            place = staging / member.path
-            with host_errors(place):
-                try:
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    with open(place, "xb") as out:
-                        out.write(self.tar.read(MAX_DOCUMENT))
-                except (FileExistsError, NotADirectoryError, IsADirectoryError):
-                    raise InputError(f"{member.volume}: {member.path} comes twice") from None
+            if not _DOCUMENT.fullmatch(member.path):
+                self._stranger(member.path)
+                member = next(self.members, None)
+                continue
+            size, count = size + member.size, count + 1
+            if size > MAX_DOCUMENTS or count > MAX_DOCUMENT_FILES:
+                raise InputError(f"more than {size - 1} bytes or {count - 1} files before {MARK_FILE}")
+            self._stage_document(member, staging / member.path)
             if member.path == MARK_FILE:
                 return
             member = next(self.members, None)
-        raise InputError(f"{first.volume}: it ends without {MARK_FILE}")
+        raise BrokenStreamError(f"it ends without {MARK_FILE}")
 
-    def _open(self, media: Media, where: Path, state: _State) -> Reading | None:
-        """The volume's documents, judged; None, and said so, when its signatures do not hold."""
-        try:
-            state.root, state.memory = follow_roots(media, self.site, state.root, state.memory, keep=True)
-            clock = state.memory.clock(self.now)
-            signed = open_signed(media, state.root, clock, state.memory.accepted, load_recipient(self.site))
-        except TrustError as error:
-            state.received.append(Received(where, None, 0, 0, (), error))
-            return None
+    def _stage_document(self, member: _Member, place: Path) -> None:
+        data = self._read(member)
+        if place.exists():
+            self._stranger(member.path)
+            return
+        with host_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+
+    def _open(self, media: Media, state: _State) -> Reading:
+        """The volume's documents, judged. Raises TrustError, InputError, IntegrityError, HostError."""
+        state.root, state.memory = follow_roots(media, self.site, state.root, state.memory, keep=True)
+        clock = state.memory.clock(self.now)
+        signed = open_signed(media, state.root, clock, state.memory.accepted, load_recipient(self.site))
         return read_streamed(media, signed)
 
     def _pass_by(self, volume: str) -> _Member | None:
@@ -191,9 +263,9 @@ class _Volume:
         return next((member for member in self.members if member.volume != volume), None)
 
     def _take(self, arrival: Arrival, media: Media, reading: Reading, volume: str) -> _Member | None:
-        self.findings += reading.findings
         statement = reading.signed.statement
         held = arrival.held(statement)
+        following = None
         with self.site.stage() as staging:
             taker = Taker(arrival, reading, held, staging, self.progress)
             documents = [
@@ -205,7 +277,9 @@ class _Volume:
             try:
                 with self.progress.task("receiving", None):
                     following = self._take_items(taker, statement, volume)
-            finally:  # also of a stream that breaks off: what was taken whole stays
+            except BrokenStreamError as error:
+                self._broken(volume, error)
+            finally:  # what was taken whole stays
                 taker.publish()
         self.findings += taker.assemble()
         return following
@@ -214,26 +288,34 @@ class _Volume:
         """Every item as it comes; returns the first member of the next volume."""
         seen: set[str] = set()
         waiting = 0
+        following = None
         for member in self.members:
             if member.volume != volume:
-                return member
+                following = member
+                break
             item = _item_of(member, statement)
-            if member.path == LIST_FILE:
-                self._decide(taker)
-            elif item is None or member.path in seen:
-                message = "a file that no holder signed, or one that comes twice"
-                self.findings.append(_finding("integrity-unexpected", member.path, message))
+            if member.path in seen or (item is None and member.path != LIST_FILE):
+                self._stranger(member.path)
+                continue
+            seen.add(member.path)
+            if item is None:
+                self._decide(taker, member)
             elif not taker.held.covers(item):
                 self._take_item(taker, member, item, statement)
                 waiting += item.size
-            seen.add(member.path)
             if waiting >= BATCH_BYTES or len(taker.copier.whole) >= BATCH_FILES:
                 taker.publish()
                 waiting = 0
-        return None
+        if LIST_FILE not in seen:
+            message = f"missing; {len(self.unlisted)} ranges of blobs cannot be judged without it"
+            self.findings.append(_finding("integrity-missing", LIST_FILE, message))
+        return following
 
     def _take_item(self, taker: Taker, member: _Member, item: Item, statement: Statement) -> None:
         stated = statement.travelling[item.digest]
+        if not item.whole and len(self.unlisted) == MAX_RANGES:
+            self._stranger(member.path)
+            return
         if not item.whole:
             offer = Offer(member.path, item, StatedBlob(Sha384(""), item.size), self._opened)
             self.unlisted[member.path] = taker.take_unlisted(offer)
@@ -244,11 +326,10 @@ class _Volume:
         else:
             self.taken.append(item)
 
-    def _decide(self, taker: Taker) -> None:
+    def _decide(self, taker: Taker, member: _Member) -> None:
         """The list is here: ranges that it has with the digest they had are believed, others are not."""
-        data = self.tar.read(MAX_DOCUMENT)
         try:
-            listed = parse_list(data)
+            listed = parse_list(self._read(member))
         except InputError as error:
             self.findings.append(_finding("volume-list", LIST_FILE, error.message))
             listed = {}
@@ -262,12 +343,19 @@ class _Volume:
                 self.findings.append(_finding("integrity-changed", path, message, evidence))
         self.unlisted.clear()
 
+    def _read(self, member: _Member) -> bytes:
+        if member.size > MAX_DOCUMENT:
+            raise InputError(f"{member.path}: {member.size} bytes, more than any document has")
+        with _unbroken():
+            return self.tar.read(MAX_DOCUMENT)
+
     @contextmanager
     def _opened(self) -> Iterator[Callable[[memoryview], int]]:
         """The current member, as `Media.open` gives a file."""
 
         def readinto(buffer: memoryview) -> int:
-            data = self.tar.chunk(len(buffer))
+            with _unbroken():
+                data = self.tar.chunk(len(buffer))
             buffer[: len(data)] = data
             return len(data)
 

@@ -117,15 +117,7 @@ class Taker:
 
     def assemble(self) -> list[Finding]:
         """Make blobs of the ranges that are all there now. Raises HostError."""
-        held, travelling = self.arrival.held(self.statement), self.statement.travelling
-        whole = [
-            digest
-            for digest, ranges in sorted(held.ranges.items())
-            if digest not in held.whole and ranges == [(0, travelling[digest].size)]
-        ]
-        with self.progress.task("hashing", sum(travelling[digest].size for digest in whole)):
-            found = [self.arrival.assemble(digest, self.statement, self.progress) for digest in whole]
-        return [finding for finding in found if finding]
+        return self.arrival.assemble(self.statement, self.progress)
 
     def _prepare_parts(self, digests: Iterable[Sha256]) -> None:
         for digest in digests:

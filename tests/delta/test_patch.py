@@ -130,6 +130,18 @@ def test_again_after_gc_took_the_source_changes_nothing(sides: Tuning) -> None:
     assert "already installed" in sides.install(2).out
 
 
+def test_again_when_blob_and_source_are_lost_the_source_is_asked_for(sides: Tuning) -> None:
+    patched(sides)
+    sides.install(2)
+    sides.stage.run("gc", "--site", "site", "--keep", "1")
+    made = sides.stage.directory / "site" / "blobs" / "sha256" / name_of(tuned(weights(1)))
+    data = bytearray(made.read_bytes())
+    data[SIZE // 4] ^= 1
+    made.chmod(0o644)
+    made.write_bytes(data)
+    assert name_of(weights(1)) in sides.install(2, code=10).err
+
+
 def test_a_damaged_patch_is_a_finding_like_any_blob(sides: Tuning) -> None:
     patched(sides)
     stated = json.loads(sides.stage.run("inspect", sides.bundle(2), "--json").out)
