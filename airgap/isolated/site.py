@@ -183,7 +183,12 @@ class Site:
         return self._finish_rollback(current)
 
     def leftovers(self) -> list[Path]:
-        """What a killed run left that no generation needs, blobs aside."""
+        """What a killed run left that no generation needs, blobs aside. Raises HostError.
+
+        Staging is for the eyes of whoever installs: another user may read the rest of a site.
+        """
+        with host_errors(self.staging):
+            staged = list(self.staging.iterdir()) if self.staging.is_dir() else []
         current = self.current() or 0
         places = [place for place in (self.root, self.trust, self.receipts, self.records) if place.is_dir()]
         never_current = [
@@ -192,7 +197,7 @@ class Site:
             if number > current and not self.receipt(number).exists()
         ]
         return [
-            *(self.staging.iterdir() if self.staging.is_dir() else ()),
+            *staged,
             *self.generations.glob("*.tmp"),
             *(path for place in places for path in _half(place)),
             *never_current,

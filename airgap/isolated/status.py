@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from airgap.errors import AirgapError, IntegrityError
+from airgap.errors import AirgapError, HostError, IntegrityError
 from airgap.isolated.arrival import Arrival, Progressed
 from airgap.isolated.catalogue import Catalogue, read_catalogue
 from airgap.isolated.gc import find_garbage
@@ -61,7 +61,7 @@ def read_status(site: Site) -> Status:
         site.last_receipt(),
         free_room(site.root),
         _unused(site),
-        site.busy(),
+        _busy(site),
         tuple(arrived(site)),
         read_catalogue(site),
     )
@@ -93,3 +93,11 @@ def _unused(site: Site) -> int | None:
         return find_garbage(site, len(site.numbers()) or 1).bytes
     except AirgapError:
         return None
+
+
+def _busy(site: Site) -> str:
+    """Who changes the site; '' also for a user who may read the site and not its lock."""
+    try:
+        return site.busy()
+    except HostError:
+        return ""

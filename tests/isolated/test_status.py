@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,24 @@ def test_the_remedy_helps(site: Path, tmp_path: Path, capsys: Read, how: str) ->
     assert run(["install", str(tmp_path / "one"), "--site", str(site)]) == 0
     assert run(["gc", "--keep", "1", "--site", str(site)]) == 0
     assert status(site, "--verify") == 0, capsys.readouterr().out
+
+
+def test_another_user_reads_what_is_installed(site: Path) -> None:
+    """Staging and lock are for whoever installs; the rest of a site is for all, except that --verify
+    must know that nothing changes meanwhile.
+    """
+    need("setpriv")
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    for private in (site / "staging", site / "lock"):
+        private.chmod(0)
+
+    def shown(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [*unprivileged, sys.executable, "-m", "airgap", "status", "--site", str(site), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    read = shown()
+    assert (read.returncode, read.stderr) == (0, "")
+    assert "generation 1 is current" in read.stdout
+    verified = shown("--verify")
+    assert (verified.returncode, verified.stdout) == (9, "")
+    assert "lock: Permission denied" in verified.stderr
