@@ -25,6 +25,12 @@ from airgap.errors import HostError, InputError, IntegrityError
 KEPT_DIRECTORIES = 32
 """Directories that stay open, so that their files are opened in one step; a bundle has four."""
 
+MAX_LOOKED_AT, MAX_NAMED = 100, 4
+"""Names looked at, and bundles named, where a directory turns out to be none."""
+
+STATEMENT = "bundle.dsse.json"
+"""By this file a directory is known as a bundle's, for messages; `layout` has the format."""
+
 MEDIA_REMEDY = "put the media back or clean it, then run the same command again; finished work is kept"
 
 
@@ -77,10 +83,16 @@ class Media:
         self._keeping = threading.Lock()
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             raise InputError(
-                f"{root}: expected a bundle directory, found none",
-                remedy="name the directory that holds bundle.dsse.json",
+                f"{root}: expected a bundle directory, found nothing of that name",
+                remedy=f"name the directory that holds {STATEMENT}; see that its medium is mounted",
+            ) from None
+        except NotADirectoryError:
+            raise InputError(
+                f"{root}: expected a bundle directory, found a file",
+                remedy="an ISO image is mounted first; a tar of volumes is read by"
+                f" airgap receive - --site DIR < FILE; else name the directory that holds {STATEMENT}",
             ) from None
         except OSError as error:
             raise _media_error(root, error) from error
@@ -242,6 +254,34 @@ class Media:
 def shown(path: str) -> str:
     r"""A file name as text: bytes that are not UTF-8, which Python carries as lone surrogates, as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def not_a_bundle(media: Media, *, also: str = "") -> InputError:
+    """What to say where no statement lies: a medium that is not mounted and a copy that lies one directory
+    deeper look alike at first. `also` names what else may be given. Raises HostError.
+    """
+    entries = list(islice(media.entries(()), MAX_LOOKED_AT))
+    if not entries:
+        return InputError(
+            f"{media.root}: not a bundle: this directory is empty",
+            remedy="see that the medium is in and mounted there",
+        )
+    directories = (entry.path for entry in entries if entry.type is EntryType.DIRECTORY)
+    deeper = [str(media.root / path) for path in directories if _has_statement(media, path)]
+    return InputError(
+        f"{media.root}: not a bundle: it has no {STATEMENT}",
+        remedy=f"name the directory that holds it: {shown(', '.join(sorted(deeper)[:MAX_NAMED]))}"
+        if deeper
+        else f"name the directory that holds it{also}; a bundle without it was never signed",
+    )
+
+
+def _has_statement(media: Media, directory: str) -> bool:
+    try:
+        media.read(f"{directory}/{STATEMENT}", max_bytes=0)
+    except (IntegrityError, HostError):
+        return False
+    return True
 
 
 def _require_file(mode: int, path: str) -> None:

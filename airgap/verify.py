@@ -33,7 +33,7 @@ from airgap.layout import (
     read_layout,
 )
 from airgap.lock import Lock, parse_lock
-from airgap.media import Entry, EntryType, Media, MissingFileError, Readable, shown
+from airgap.media import Entry, EntryType, Media, MissingFileError, Readable, not_a_bundle, shown
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
 from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable, parse_sums
@@ -156,10 +156,7 @@ def open_signed(
     try:
         envelope = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
     except MissingFileError:
-        raise InputError(
-            f"{media.root}: not a bundle: it has no {ENVELOPE_FILE}",
-            remedy="name the directory that holds it; a bundle without it was never signed",
-        ) from None
+        raise not_a_bundle(media) from None
     return Signed(envelope, judge(envelope, root, now, accepted, recipient))
 
 

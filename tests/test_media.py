@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from airgap.errors import HostError, InputError
-from airgap.media import KEPT_DIRECTORIES, Entry, EntryType, Media, MissingFileError, NotAFileError
+from airgap.media import (
+    KEPT_DIRECTORIES,
+    Entry,
+    EntryType,
+    Media,
+    MissingFileError,
+    NotAFileError,
+    not_a_bundle,
+)
 
 
 @pytest.fixture
@@ -103,9 +111,25 @@ def test_names_that_are_not_utf8_are_listed(directory: Path) -> None:
 
 def test_no_bundle_directory_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path / "file", tmp_path / "nothing"):
-        with pytest.raises(InputError, match="expected a bundle directory"):
-            Media(path)
+    for name, found in (("file", "a file"), ("nothing", "nothing of that name")):
+        with pytest.raises(InputError, match=f"expected a bundle directory, found {found}$"):
+            Media(tmp_path / name)
+
+
+def test_a_directory_that_is_no_bundle_says_where_one_may_be(tmp_path: Path) -> None:
+    with Media(tmp_path) as media:
+        empty = not_a_bundle(media)
+        (tmp_path / "lost+found").mkdir()
+        other = not_a_bundle(media)
+        for name in ("one-1", "two-1"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "bundle.dsse.json").write_bytes(b"{}")
+        (tmp_path / "linked").symlink_to("one-1")
+        deeper = not_a_bundle(media, also=", or a lock")
+    assert "empty" in empty.message
+    assert "mounted" in empty.remedy
+    assert "never signed" in other.remedy
+    assert deeper.remedy == f"name the directory that holds it: {tmp_path}/one-1, {tmp_path}/two-1"
 
 
 def test_a_failing_read_is_the_hosts_error_and_names_the_file(directory: Path) -> None:

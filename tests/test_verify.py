@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from airgap.trust.checkable import render_sums
 from airgap.trust.statement import StatedBlob
 from airgap.verify import MAX_SUPERFLUOUS, Verification, judge_entries, verify_bundle
 from tests import bundles
+from tests.services import need
 
 OTHER = Target("3.12", Platform("linux", "arm64"), "2.35")
 NOW = bundles.CREATED + timedelta(hours=1)
@@ -252,6 +255,19 @@ def test_a_directory_without_an_envelope_is_no_bundle(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ the command
+
+
+def test_media_that_this_user_may_not_read_are_the_hosts_matter(bundle: Path) -> None:
+    """Not wrong usage, which the parser of the command line would make of it."""
+    need("setpriv")
+    site = bundles.pin(bundle.parent / "site")
+    bundle.chmod(0)
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = [*unprivileged, sys.executable, "-m", "airgap", "verify", str(bundle), "--site", str(site)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    bundle.chmod(0o755)
+    assert done.returncode == 9
+    assert "run as a user who may read the media" in done.stderr
 
 
 def test_the_command_says_who_signed_and_until_when(

@@ -10,7 +10,7 @@ from airgap.isolated.export import export as export_image
 from airgap.isolated.export import export_to, find_image
 from airgap.isolated.site import Site
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command(

@@ -17,7 +17,7 @@ Example
 Exit codes: 0 written, 3 the file exists, 9 it cannot be written
 """
 )
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=click.Path(path_type=Path, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def init(manifest: Path, *, as_json: bool) -> None:
     """Write a commented starter MANIFEST, to be edited and locked."""

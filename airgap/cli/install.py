@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from airgap.cli.options import asked_policy, policy_options
+from airgap.cli.options import asked_policy, no_stream, policy_options
 from airgap.cli.receive import reception_code, reception_document, show_reception
 from airgap.cli.site import asked, describe, feed_document, show_feed, wait_option
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
@@ -34,7 +34,7 @@ from airgap.volume_reading import is_volume
 if TYPE_CHECKING:
     from airgap.cli.policing import Policed, Policing
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command(
@@ -54,7 +54,7 @@ the venv or naming the models in DIR failed, the bundles are installed, and what
 Newer roots that BUNDLE brings are kept as soon as they are proven.
 """
 )
-@click.argument("bundles", metavar="[BUNDLE|VOLUME]...", type=_PATH, nargs=-1)
+@click.argument("bundles", metavar="[BUNDLE|VOLUME]...", type=_PATH, nargs=-1, callback=no_stream)
 @click.option("--site", type=_PATH, metavar="DIR", required=True, help="Where a root is pinned.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @click.option(

@@ -11,7 +11,7 @@ from airgap.isolated.engines import load as load_image
 from airgap.isolated.export import find_image
 from airgap.isolated.site import Site
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command(

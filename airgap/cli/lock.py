@@ -26,7 +26,7 @@ Exit codes: 0 locked, 3 manifest wrong or not resolvable, 4 a source failed,
   5 the target can run none of a model's variants, 6 bytes are not what was promised
 """
 )
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--upgrade",
     metavar="[NAME]",

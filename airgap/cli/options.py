@@ -1,7 +1,7 @@
 """Options and values that several verbs take, spelled once."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-FILE = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, readable=False)
 """A path whose existence the verb itself judges, so that its absence is exit code 3 with advice."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def no_stream(context: click.Context, parameter: click.Parameter, paths: Sequence[Path]) -> Sequence[Path]:
+    """Refuse `-` where a directory is meant; for `click.argument(callback=)`."""
+    if Path("-") in paths:
+        raise click.BadParameter("a stream is received, and verified on the way: airgap receive - --site DIR")
+    return paths
 
 
 def lifetime(value: str | timedelta) -> timedelta:

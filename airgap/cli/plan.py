@@ -21,7 +21,7 @@ Examples
 Exit codes: 0 shown, 3 no current lock, 10 nothing at hand has the inventory that --base names
 """
 )
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

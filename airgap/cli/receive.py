@@ -17,13 +17,14 @@ from airgap.isolated.receive import Received, Reception, forget, plan_reception
 from airgap.isolated.receive import receive as receive_volumes
 from airgap.isolated.site import Site
 from airgap.isolated.stream import receive_stream
-from airgap.media import Media, shown
+from airgap.layout import ENVELOPE_FILE
+from airgap.media import Media, not_a_bundle, shown
 from airgap.pinned import trusted_root
 from airgap.units import human_bytes
 from airgap.volume_reading import is_volume
 from airgap.wanted import render_only
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 STDIN = Path("-")
 
 
@@ -97,13 +98,16 @@ def _say(reception: Reception, site: Path, *, dry_run: bool, as_json: bool) -> i
 
 
 def require_volumes(media: Sequence[Media]) -> None:
-    """Raise InputError for a bundle that is no volume."""
+    """Raise InputError for a whole bundle, and for what is none."""
     for one in media:
-        if not is_volume(one):
-            raise InputError(
-                f"{one.root}: expected a volume, found a whole bundle, or neither",
-                remedy="a whole bundle is installed as it is: airgap install",
-            )
+        if is_volume(one):
+            continue
+        if ENVELOPE_FILE not in (entry.path for entry in one.entries(())):
+            raise not_a_bundle(one)
+        raise InputError(
+            f"{one.root}: expected a volume, found a whole bundle",
+            remedy=f"it is installed as it is: airgap install {shown(str(one.root))} --site DIR",
+        )
 
 
 def reception_code(reception: Reception) -> int:

@@ -16,7 +16,7 @@ from airgap.trust.instant import render_instant
 Command = TypeVar("Command", bound=Callable[..., object])
 
 site_option = click.option(
-    "--site", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The site."
+    "--site", type=click.Path(path_type=Path, readable=False), metavar="DIR", required=True, help="The site."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 wait_option = click.option(

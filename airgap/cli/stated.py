@@ -6,7 +6,7 @@ from airgap.errors import InputError, IntegrityError
 from airgap.inventory import inventory_id
 from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
 from airgap.lock import Lock, parse_lock
-from airgap.media import Media
+from airgap.media import Media, MissingFileError, not_a_bundle
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import SUMS, Statement
 
@@ -15,6 +15,8 @@ def read_envelope(media: Media, *, also: str = "") -> bytes:
     """The envelope's bytes. Raises InputError, naming `also` what else the user could have meant."""
     try:
         return media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+    except MissingFileError:
+        raise not_a_bundle(media, also=also) from None
     except IntegrityError as error:
         raise InputError(
             f"{media.root}: not a bundle: {error.message}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from airgap.cli.options import asked_policy, policy_options
+from airgap.cli.options import asked_policy, no_stream, policy_options
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
@@ -43,7 +43,7 @@ class _Verified:
     """None without a policy, and for a bundle that is not as signed."""
 
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command(
@@ -58,7 +58,9 @@ Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
   10 all as signed, but volumes lack, or what a delta counts on
 """
 )
-@click.argument("bundles", metavar="BUNDLE|VOLUME...", type=_PATH, nargs=-1, required=True)
+@click.argument(
+    "bundles", metavar="BUNDLE|VOLUME...", type=_PATH, nargs=-1, required=True, callback=no_stream
+)
 @click.option("--site", type=_PATH, metavar="DIR", help="Judge by the root and the memory of this site.")
 @click.option("--root", type=_PATH, metavar="FILE", help="Judge by this root, where there is no site yet.")
 @click.option("--fingerprint", metavar="TEXT", help="The root's fingerprint, as the holders read it to you.")

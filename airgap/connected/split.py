@@ -19,7 +19,7 @@ from airgap.layout import (
     LAYOUT_FILE,
     blob_path,
 )
-from airgap.media import Media
+from airgap.media import Media, MissingFileError, not_a_bundle
 from airgap.model import Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import CHUNK, host_errors, pour
@@ -119,6 +119,8 @@ def open_bundle(media: Media, medium: Medium) -> Splitting:
     """Read what lies on every volume, and cut. Raises InputError, IntegrityError or HostError."""
     try:
         envelope = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+    except MissingFileError:
+        raise not_a_bundle(media) from None
     except IntegrityError as error:
         raise InputError(
             f"{media.root}: not a bundle: {error.message}",

@@ -237,3 +237,8 @@ def test_build_writes_the_stream_itself(tmp_path: Path) -> None:
     stage.run("install", "--site", "site")
     found = tmp_path / "site" / "current" / "files" / "notes" / "notes.txt"
     assert hashlib.sha256(found.read_bytes()).hexdigest() == hashlib.sha256(b"carried\n" * 1000).hexdigest()
+
+
+@pytest.mark.parametrize("verb", ["verify", "install"])
+def test_who_would_verify_or_install_a_stream_is_told_to_receive_it(verb: str, site: Path) -> None:
+    assert b"airgap receive - --site DIR" in airgap(verb, "-", "--site", site, code=2).stderr
