@@ -37,7 +37,8 @@ def trace(world: World, scene: Scene, log: Path) -> list[Point]:
     world.build(scene)
     command = ["strace", "-f", "-y", "-qq", "-s", "0", "-e", f"trace={','.join(CALLS)}", "-o", str(log)]
     argv = [*command, *world.command(scene)]
-    done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    with open(scene.stdin, "rb") as given:
+        done = subprocess.run(argv, stdin=given, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counter: Counter[str] = Counter()
     points, threads = [], set()
@@ -60,7 +61,8 @@ def inject(world: World, scene: Scene, point: Point, what: str, *, control: bool
     injection = f"inject={point.call}:{what}:when={point.ordinal}"
     command = ["strace", "-f", "-qq", "-e", f"trace={point.call}", "-e", injection, "-o", "/dev/null"]
     argv = [*command, *world.command(scene, control=control)]
-    return subprocess.run(argv, env=ENVIRONMENT, capture_output=True, check=False).returncode
+    with open(scene.stdin, "rb") as given:
+        return subprocess.run(argv, stdin=given, env=ENVIRONMENT, capture_output=True, check=False).returncode
 
 
 def try_points(world: World, log: Path, pick: "Pick", report: Report) -> None:

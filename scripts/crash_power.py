@@ -98,7 +98,8 @@ def _cut(
     with mounted(kind, running, disk):
         if point is None:
             argv = world.command(scene, control=control)
-            subprocess.run(argv, env=ENVIRONMENT, check=True, capture_output=True)
+            with open(scene.stdin, "rb") as given:
+                subprocess.run(argv, stdin=given, env=ENVIRONMENT, check=True, capture_output=True)
         else:
             inject(world, scene, point, "signal=SIGKILL", control=control)
         images = {"at once": _copy(running, directory / "at-once")}

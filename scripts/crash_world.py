@@ -45,6 +45,7 @@ class Scene:
     name: str
     arguments: Sequence[str]
     history: Sequence[Sequence[str]]
+    stdin: Path = Path(os.devnull)
 
 
 class World:
@@ -82,6 +83,8 @@ class World:
             Scene("first install", [*second, *feeding], []),
             Scene("install of volumes", ["install", *volumes], arriving),
             Scene("receive", ["receive", *volumes], arriving),
+            Scene("receive a stream", ["receive", "-"], arriving, stream(large, media / "stream.tar")),
+            Scene("install of a patched delta", ["install", str(delta(media / "delta"))], [first]),
             Scene("rollback", ["rollback", "1"], [[*first, *feeding], second]),
             Scene("uninstall", ["uninstall", "notes", "gone"], [[*first, *feeding]]),
             Scene(
@@ -117,9 +120,10 @@ class World:
         mode = "without-fsync" if control else "as-it-is"
         return [sys.executable, "-c", RUNNER, mode, *scene.arguments, "--site", str(self.site)]
 
-    def quietly(self, arguments: Sequence[str]) -> tuple[int, str]:
+    def quietly(self, arguments: Sequence[str], stdin: Path = Path(os.devnull)) -> tuple[int, str]:
         said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), open(stdin, "rb") as given:
+            os.dup2(given.fileno(), 0)
             return run([*arguments, "--site", str(self.site)]), said.getvalue()
 
     def models(self) -> dict[str, dict[str, bytes]]:
@@ -161,6 +165,22 @@ def split(bundle: Path, out: Path) -> list[str]:
     return volumes
 
 
+def stream(bundle: Path, out: Path) -> Path:
+    """The same volumes in one tar, as a pipe carries them."""
+    command = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", "400kB", "--tar", "-o", "-"]
+    with open(out, "wb") as tar:
+        subprocess.run(command, stdout=tar, env=ENVIRONMENT, check=True)
+    return out
+
+
+def delta(out: Path) -> Path:
+    """A bundle of which a blob travels as a patch of one that the old bundle brought."""
+    old, new = b"a" * 30_000, b"a" * 20_000 + b"new" * 3000
+    base, patch = bundles.patched(old, new, shared=20_000)
+    contents = [bundles.model("tiny", {"a.bin": new, "b.bin": b"b" * 3000}, repo="example/tiny")]
+    return bundles.write_bundle(out, contents, sequence=2, base=base, patches=[patch])
+
+
 _RANDOM = re.compile(
     rb"(?<=/)[0-9a-f]{16}(?=/|$)|(?<=\.)[0-9a-f]{16}(?=\.link)|[0-9a-f]{8}(?=\.tmp|/|$)|(?<=\.)[0-9]+$"
 )
@@ -182,7 +202,9 @@ class Ends:
 def ends(world: World, scene: Scene) -> Ends:
     world.build(scene)
     before, models_before = snapshot(world.site), world.models()
-    done = subprocess.run(world.command(scene), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    with open(scene.stdin, "rb") as given:
+        argv = world.command(scene)
+        done = subprocess.run(argv, stdin=given, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Ends(before, snapshot(world.site), models_before, world.models())
 
@@ -203,11 +225,12 @@ def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -
         )
     wrong += _judge_models(models, states, finished=finished)
     wrong += _expect(world, "status --verify", ["status", "--verify"])
-    if scene.name == "receive" and finished:
+    receives = scene.arguments[0] == "receive"
+    if receives and finished:
         wrong += _expect(world, "the install of what was received", ["install"])
     again = [0, 3] if scene.name == "uninstall" and found == states.after else [0]
-    wrong += _expect(world, "the same command again", scene.arguments, again)
-    if snapshot(world.site) != states.after and not (scene.name == "receive" and finished):
+    wrong += _expect(world, "the same command again", scene.arguments, again, scene.stdin)
+    if snapshot(world.site) != states.after and not (receives and finished):
         wrong.append("the same command again does not lead to the new state")
     wrong += _expect(world, "status --verify afterwards", ["status", "--verify"])
     if world.models() != states.models_after and again == [0]:
@@ -231,8 +254,14 @@ def _leftovers(world: World) -> list[str]:
     return [f"{path}: left over" for path in world.place.glob("weights/.airgap/*.tmp")]
 
 
-def _expect(world: World, what: str, arguments: Sequence[str], codes: Sequence[int] = (0,)) -> list[str]:
-    code, said = world.quietly(arguments)
+def _expect(
+    world: World,
+    what: str,
+    arguments: Sequence[str],
+    codes: Sequence[int] = (0,),
+    stdin: Path = Path(os.devnull),
+) -> list[str]:
+    code, said = world.quietly(arguments, stdin)
     return [] if code in codes else [f"{what} ended with {code}: {said.strip()[:500]}"]
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from airgap.inventory import inventory_digest
 from airgap.layout import OCI_LAYOUT, digest_of, pack, render_index
 from airgap.lock import Lock, render_lock
 from airgap.model import (
@@ -28,8 +29,9 @@ from airgap.model import (
     Target,
     WheelsArtifact,
 )
+from airgap.patch import LITERAL, Piece, Recipe, render_header
 from airgap.trust import envelope, keys, root, statement
-from airgap.trust.blobs import Base
+from airgap.trust.blobs import Base, Patch
 from airgap.trust.checkable import checkable, render_sums
 from airgap.trust.statement import StatedArtifact, StatedBlob, Statement, Subject
 from tests.images import OCI, Layout, single
@@ -171,9 +173,13 @@ def write_bundle(
     sequence: int = 1,
     signers: Sequence[str] = ("alice", "bob"),
     by: Trust | None = None,
+    patches: Sequence[bytes] = (),
     **stated: object,
 ) -> Path:
-    """Lay a bundle out at `path`, replacing what is there; `stated` overrides fields of the statement."""
+    """Lay a bundle out at `path`, replacing what is there; `stated` overrides fields of the statement.
+
+    `patches` travel for those that its `base` has (`patched`).
+    """
     shutil.rmtree(path, ignore_errors=True)
     (path / "blobs" / "sha256").mkdir(parents=True)
     (path / "verify").mkdir()
@@ -190,8 +196,10 @@ def write_bundle(
     held = {digest: StatedBlob(_sha384(data), len(data)) for digest, data in blobs.items()}
     base = stated.get("base")
     assert base is None or isinstance(base, Base)
-    travelling = {digest: data for digest, data in blobs.items() if not base or digest not in base.blobs}
-    listed = {digest: held[digest] for digest in travelling}
+    absent = base.blobs | base.patches.keys() if base else frozenset()
+    travelling = {digest: data for digest, data in blobs.items() if digest not in absent}
+    travelling |= {digest_of(data): data for data in patches}
+    listed = {digest: StatedBlob(_sha384(data), len(data)) for digest, data in travelling.items()}
     sums = render_sums({"oci-layout": _sha384(OCI_LAYOUT), "index.json": _sha384(index)}, listed)
     values = {
         "name": name,
@@ -221,6 +229,16 @@ def write_bundle(
     for file_path, data in (files | checkable(sealed, sums)).items():
         (path / file_path).write_bytes(data)
     return path
+
+
+def patched(old: bytes, new: bytes, *, shared: int) -> tuple[Base, bytes]:
+    """The base of a delta that makes `new` of the first `shared` bytes of `old`, and its patch."""
+    source, target = digest_of(old), digest_of(new)
+    pieces = (Piece(1, 0, shared), Piece(LITERAL, 0, len(new) - shared))
+    data = render_header(Recipe(len(new), (source,), pieces)) + new[shared:]
+    sources = {source: StatedBlob(_sha384(old), len(old))}
+    patch = Patch(digest_of(data), StatedBlob(_sha384(data), len(data)), sources)
+    return Base(inventory_digest([source]), frozenset(), {target: patch}), data
 
 
 def pin(site: Path, by: Trust | None = None) -> Path:
