@@ -14,6 +14,7 @@ from airgap.decode import canonical_json
 from airgap.errors import InputError, IntegrityError
 from airgap.lock import Lock
 from airgap.model import (
+    PROVENANCE_SUFFIX,
     Artifact,
     BundlePath,
     ContainerArtifact,
@@ -43,6 +44,7 @@ BESIDE = {ROOTS_DIRECTORY: (ROOT_NAME, MAX_ROOT), RECORDS_DIRECTORY: (RECORD_NAM
 
 WHEELS_TYPE = "application/vnd.airgap.wheels.v1"
 WHEEL_LAYER = "application/vnd.airgap.wheel.v1+zip"
+PROVENANCE_LAYER = "application/vnd.airgap.provenance.v1+json"
 PYLOCK_LAYER = "application/vnd.airgap.pylock.v1+toml"
 FILE_TYPE = "application/vnd.airgap.file.v1"
 FILE_LAYER = "application/octet-stream"
@@ -107,7 +109,7 @@ def pack(artifact: Artifact) -> BundledArtifact:
             pylock = render_pylock(artifact)
             layers = (
                 Layer(bundle_path(pylock_name(artifact)), digest_of(pylock), len(pylock), PYLOCK_LAYER),
-                *_layers(artifact, lambda path: WHEEL_LAYER),
+                *_layers(artifact, _wheels_layer),
             )
             return _pack_artifact(artifact, layers, artifact_type=WHEELS_TYPE, generated=(pylock,))
         case ModelArtifact():
@@ -163,6 +165,10 @@ def read_layout(index: bytes, lock: Lock, read: Callable[[Sha256], bytes]) -> tu
     if problems:
         raise IntegrityError("\n  ".join((f"{INDEX_FILE} and the lock disagree", *problems)))
     return tuple(artifacts)
+
+
+def _wheels_layer(path: str) -> str:
+    return PROVENANCE_LAYER if path.endswith(PROVENANCE_SUFFIX) else WHEEL_LAYER
 
 
 def _layers(artifact: Artifact, media_type: Callable[[str], str]) -> tuple[Layer, ...]:
@@ -271,6 +277,8 @@ def _image_problems(artifact: ContainerArtifact, read: Callable[[Sha256], bytes]
     """
     locked = {file.sha256: file for file in artifact.files}
     pending = {artifact.digest, artifact.root}
+    if artifact.signature and artifact.signature.file:
+        pending |= {file.sha256 for file in artifact.files if file.path == artifact.signature.file}
     named: dict[Sha256, int] = {digest: locked[digest].size for digest in pending}
     read_already: set[Sha256] = set()
     while pending:

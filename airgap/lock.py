@@ -15,6 +15,7 @@ from airgap.errors import InputError
 from airgap.manifest import read_audience, read_target, target_table
 from airgap.model import (
     NAME_PATTERN,
+    PROVENANCE_SUFFIX,
     Artifact,
     BundlePath,
     ContainerArtifact,
@@ -26,6 +27,8 @@ from airgap.model import (
     ModelArtifact,
     Origin,
     Package,
+    Provenance,
+    ProvenanceState,
     Remote,
     Sha256,
     Target,
@@ -110,6 +113,8 @@ def _artifact_table(artifact: Artifact) -> dict[str, object]:
             table["platforms"] = list(artifact.platforms)
             if artifact.left_out:
                 table["left_out"] = list(artifact.left_out)
+            if artifact.signature:
+                table["signature"] = _provenance_table(artifact.signature)
         case FileArtifact():
             pass
     table["files"] = [_file_table(file) for file in artifact.files]
@@ -127,9 +132,15 @@ def _package_table(package: Package) -> dict[str, object]:
         "index": package.index,
         "requires_python": package.requires_python,
         "requires": list(package.requires),
+        "provenance": _provenance_table(package.provenance) if package.provenance else None,
     }
     yanked = {} if package.yanked is None else {"yanked": package.yanked}
     return table | {key: value for key, value in optional.items() if value} | yanked
+
+
+def _provenance_table(found: Provenance) -> dict[str, object]:
+    optional = {"publishers": list(found.publishers), "reason": found.reason, "file": found.file}
+    return {"state": found.state.value} | {key: value for key, value in optional.items() if value}
 
 
 def _file_table(file: LockedFile) -> dict[str, object]:
@@ -197,7 +208,8 @@ def _artifact(fields: Fields) -> Artifact | None:
 
 def _wheels(fields: Fields, name: str, request: str, files: tuple[LockedFile, ...]) -> WheelsArtifact:
     packages = tuple(_package(table) for table in fields.tables("packages"))
-    if {package.file for package in packages} != {file.path for file in files}:
+    attested = {p.provenance.file for p in packages if p.provenance and p.provenance.file}
+    if {package.file for package in packages} | attested != {file.path for file in files}:
         fields.problem("packages", "expected exactly one package for each file")
     return WheelsArtifact(name, request, fields.texts("requirements"), fields.text("python"), packages, files)
 
@@ -243,7 +255,11 @@ def _container(fields: Fields, name: str, request: str, files: tuple[LockedFile,
         fields.texts("platforms"),
         fields.texts("left_out"),
         files,
+        _provenance(fields, "signature"),
     )
+    signature = artifact.signature.file if artifact.signature else ""
+    if signature and signature not in {file.path for file in files}:
+        fields.problem("signature.file", "is not among the files")
     if not {artifact.digest, artifact.root} <= {file.sha256 for file in files}:
         fields.problem("files", "the image's own manifest is not among them")
     return artifact
@@ -264,9 +280,31 @@ def _package(fields: Fields) -> Package:
         fields.text("requires_python", default=""),
         fields.texts("requires"),
         fields.optional_text("yanked"),
+        _provenance(fields, "provenance"),
     )
+    if package.provenance and package.provenance.file not in ("", f"{package.file}{PROVENANCE_SUFFIX}"):
+        fields.problem("provenance.file", f"expected {package.file}{PROVENANCE_SUFFIX}")
     fields.done()
     return package
+
+
+def _provenance(fields: Fields, key: str) -> Provenance | None:
+    table = fields.optional_table(key)
+    if table is None:
+        return None
+    states = "|".join(ProvenanceState)
+    state = table.text("state", pattern=states, expected=states.replace("|", ", "))
+    file = table.text("file", default="")
+    found = Provenance(
+        ProvenanceState(state or ProvenanceState.UNKNOWN),
+        table.texts("publishers"),
+        table.text("reason", default=""),
+        file,
+    )
+    if bool(file) != (found.state is ProvenanceState.PRESENT):
+        table.problem("file", "expected one where the state is present, and only there")
+    table.done()
+    return found
 
 
 def _file(fields: Fields) -> LockedFile:

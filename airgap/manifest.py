@@ -130,6 +130,8 @@ class Manifest:
     directory: Path
     audience: tuple[str, ...] = ()
     """Names of the sites the bundle is for; empty for every site."""
+    provenance: bool = True
+    """Whether attestations of wheels and signatures of images are looked for, and travel."""
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -146,6 +148,7 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     channel = bundle.text("channel", default=name, pattern=NAME_PATTERN if name else "", expected=_NAME)
     audience = read_audience(bundle)
     installer = bundle.flag("installer")
+    provenance = bundle.flag("provenance", default=True)
     bundle.done()
     target = read_target(document.table("target"))
     requests: list[Request] = [
@@ -159,7 +162,7 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     document.done()
     document.raise_if_bad(what)
     digest = Sha256(hashlib.sha256(data).hexdigest())
-    return Manifest(name, version, channel, target, tuple(requests), digest, directory, audience)
+    return Manifest(name, version, channel, target, tuple(requests), digest, directory, audience, provenance)
 
 
 def read_audience(fields: Fields) -> tuple[str, ...]:

@@ -209,6 +209,36 @@ class Kind(StrEnum):
     FILE = "file"
 
 
+class ProvenanceState(StrEnum):
+    """What was found upstream when it was locked. PRESENT is not "valid": nobody judged a signature."""
+
+    PRESENT = "present"
+    """It travels, and it is about exactly these bytes."""
+    ABSENT = "absent"
+    FAILED = "failed"
+    """It is malformed or about other bytes, and does not travel."""
+    UNKNOWN = "unknown"
+    """The source could not be asked."""
+
+
+PROVENANCE_SUFFIX = ".provenance"
+"""After the name of a wheel, the path of the attestations that its index has of it (PEP 740)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Attestations of a wheel, or signatures of an image, as they were found upstream.
+
+    `publishers` are who made it, as they claim; `reason` is why it FAILED or is UNKNOWN; `file` is the
+    LockedFile.path of what travels, of an image the manifest of its signatures.
+    """
+
+    state: ProvenanceState
+    publishers: tuple[str, ...] = ()
+    reason: str = ""
+    file: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Package:
     """One package of a wheels set. `file` is the LockedFile.path of its wheel; `requires` names packages."""
@@ -221,6 +251,8 @@ class Package:
     requires: tuple[str, ...] = ()
     yanked: str | None = None
     """Why its index wants nobody to choose it (PEP 592), '' for no reason; None where it does not say so."""
+    provenance: Provenance | None = None
+    """None where it was not asked for, as of a local wheel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +264,7 @@ class WheelsArtifact:
     python: str
     packages: tuple[Package, ...]
     files: tuple[LockedFile, ...]
+    """The wheels in the order of their packages, then the attestations that travel."""
 
     kind = Kind.WHEELS
 
@@ -281,6 +314,8 @@ class ContainerArtifact:
     left_out: tuple[str, ...]
     """Platforms of the upstream index that do not travel."""
     files: tuple[LockedFile, ...]
+    signature: Provenance | None = None
+    """None where it was not asked for; the blobs of one that travels are the last of `files`."""
 
     kind = Kind.CONTAINER
 

@@ -38,7 +38,16 @@ LEVELS = [
     {"model", "errors", "progress", "units", "__init__"},
     {"decode", "store", "workers", "oci", "tags", "base32", "patch"},
     {"manifest"},
-    {"lock", "pylock", "modelpack", "media", "image_tar", "registry_credentials", "registry_protocol"},
+    {
+        "lock",
+        "pylock",
+        "modelpack",
+        "provenance",
+        "media",
+        "image_tar",
+        "registry_credentials",
+        "registry_protocol",
+    },
     {"trust", "layout", "readers", "volumes", "wanted"},
     {
         *("verify", "verify_volumes", "volume_reading", "pinned", "records", "pkcs11", "keyfiles", "probe"),

@@ -23,6 +23,7 @@ from airgap.audit.wheel_seen import WheelSeen, check_record
 from airgap.errors import InputError
 from airgap.layout import BundledArtifact
 from airgap.model import (
+    PROVENANCE_SUFFIX,
     Artifact,
     ContainerArtifact,
     FileArtifact,
@@ -77,6 +78,7 @@ class Gathered:
             sum(file.size for file in artifact.files),
             _source_of(artifact),
             artifact.licence if isinstance(artifact, ModelArtifact) else "",
+            artifact.signature if isinstance(artifact, ContainerArtifact) else None,
         )
         self.artifacts.append(fact)
         seen = {file: contents[file.sha256] for file in artifact.files if file.sha256 in contents}
@@ -118,6 +120,9 @@ class Gathered:
     def _wheels(self, artifact: WheelsArtifact, seen: Mapping[LockedFile, Contents]) -> None:
         locked = {package.file: package for package in artifact.packages}
         for file, one in seen.items():
+            if file.path not in locked:  # attestations
+                self._files(artifact.name, {file: one})
+                continue
             wheel = one.wheel or WheelSeen(problem="not looked into")
             package = _wheel_package(artifact.name, file, wheel, locked[file.path])
             fact = _wheel_fact(artifact.name, file, one, wheel, locked[file.path])
@@ -269,6 +274,7 @@ def _wheel_fact(
         record,
         wheel.metadata.license_files if wheel.metadata else (),
         locked.yanked,
+        provenance=locked.provenance,
     )
 
 
@@ -317,7 +323,7 @@ def role_of(artifact: Artifact, file: LockedFile) -> Role:
     """What a file of an artifact is declared to be."""
     match artifact:
         case WheelsArtifact():
-            return Role.WHEEL
+            return Role.DOCUMENT if file.path.endswith(PROVENANCE_SUFFIX) else Role.WHEEL
         case ModelArtifact():
             return Role.MODEL
         case FileArtifact():

@@ -17,7 +17,7 @@ from enum import StrEnum
 from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
 from airgap.audit.since import SinceFact
 from airgap.manifest import target_table
-from airgap.model import Finding, Kind, Severity, Sha256, Sha384, Target
+from airgap.model import Finding, Kind, Provenance, Severity, Sha256, Sha384, Target
 from airgap.trust.instant import render_instant
 
 FORMAT = 1
@@ -101,7 +101,8 @@ class ArtifactFact:
     bytes: int
     source: str = ""
     licence: str = ""
-    """As the lock has it, for a model."""
+    signature: Provenance | None = None
+    """`licence` of a model and `signature` of an image are as the lock has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class RecordState:
 
 @dataclass(frozen=True, slots=True)
 class WheelFact:
-    """One wheel, and what of it runs without being asked."""
+    """One wheel, and what of it runs without being asked. `provenance` is as the lock has it."""
 
     artifact: str
     path: str
@@ -223,6 +224,7 @@ class WheelFact:
     licence_files: tuple[str, ...] = ()
     yanked: str | None = None
     """The index's reason, '' for none given; None where it is not known to be yanked."""
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from airgap.audit.evidence import Audit, ImageFact, ModelFact, WheelFact
+from airgap.audit.evidence import ArtifactFact, Audit, ImageFact, ModelFact, WheelFact
 from airgap.audit.page import Column, Html, code, element, facts, join, section, table, text
+from airgap.provenance import describe
 from airgap.units import human_bytes
 
 MAX_ROWS = 20_000
@@ -20,7 +21,7 @@ def artifacts_section(audit: Audit) -> Html:
         [
             text(artifact.kind),
             text(artifact.name),
-            join((text(artifact.source), element("div", code(f"sha256:{artifact.digest}"), kind="soft"))),
+            _source(artifact),
             text(artifact.licence),
             text(artifact.files),
             text(human_bytes(artifact.bytes)),
@@ -28,6 +29,13 @@ def artifacts_section(audit: Audit) -> Html:
         for artifact in audit.artifacts
     )
     return section("artifacts", "Artifacts", table(columns, rows))
+
+
+def _source(artifact: ArtifactFact) -> Html:
+    lines = [text(artifact.source), element("div", code(f"sha256:{artifact.digest}"), kind="soft")]
+    if artifact.signature:
+        lines.append(element("div", text(f"signature: {describe(artifact.signature)}"), kind="soft"))
+    return join(lines)
 
 
 def models_section(audit: Audit) -> Html:
@@ -39,13 +47,14 @@ def images_section(audit: Audit) -> Html:
 
 
 def wheels_section(audit: Audit) -> Html:
-    """Only what runs by itself or is not Python; a wheel without either has its row among the packages."""
+    """What runs by itself or is not Python, and who claims to have made it."""
     columns = [
         Column("wheel"),
         Column("commands and plug-ins"),
         Column("runs by itself"),
         Column("native code"),
         Column("RECORD"),
+        Column("attestations"),
     ]
     rows = [
         [
@@ -54,6 +63,7 @@ def wheels_section(audit: Audit) -> Html:
             _lines([*(f"{p.path}:{p.line} {p.text}" for p in wheel.pth if p.runs), *wheel.startup]),
             _lines(wheel.native_libraries),
             text(_record(wheel)),
+            text(describe(wheel.provenance)),
         ]
         for wheel in audit.wheels
     ]

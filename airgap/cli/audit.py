@@ -30,6 +30,7 @@ from airgap.media import Media, shown
 from airgap.model import Severity
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
+from airgap.provenance import describe, of_wheels
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
 from airgap.volume_reading import is_volume
@@ -197,6 +198,11 @@ def _page(found: Audit) -> Iterator[str]:
         source = f", {artifact.source}" if artifact.source else ""
         size = f"{artifact.files} files, {human_bytes(artifact.bytes)}"
         yield f"  {artifact.kind} {artifact.name}: {size}{source}"
+        if artifact.signature:
+            yield f"    signature: {describe(artifact.signature)}"
+        wheels = [w.provenance for w in found.wheels if w.artifact == artifact.name and w.provenance]
+        if wheels:
+            yield f"    {of_wheels(wheels)}"
     totals = found.totals
     yield (
         f"  {totals.files} files inside, {totals.packages} packages;"

@@ -19,6 +19,8 @@ from airgap.manifest import target_table
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
 from airgap.pinned import carried_roots, newest, trusted_root
+from airgap.provenance import document as document_of
+from airgap.provenance import summary
 from airgap.records import Record, carried_records
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
@@ -126,6 +128,7 @@ def _document(inspected: _Inspected) -> dict[str, object]:
                 "bytes": _size(artifact),
                 "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in artifact.files],
             }
+            | document_of(artifact)
             | _weights(inspected, artifact)
             for artifact in lock.artifacts
         ],
@@ -175,7 +178,7 @@ def _show(inspected: _Inspected, *, files: bool) -> None:
         click.echo(
             f"{'└──' if last else '├──'} {artifact.kind} {artifact.name}  {human_bytes(_size(artifact))}"
         )
-        details = [_detail(artifact)]
+        details = [_detail(artifact), summary(artifact)]
         if artifact.name in digests:
             details.append(f"sha256:{digests[artifact.name]}")
         if isinstance(artifact, ModelArtifact) and artifact.name in inspected.weights:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from airgap.errors import InputError
 from airgap.lock import Lock
-from airgap.model import Artifact, ContainerArtifact, LockedFile, ModelArtifact, Package, WheelsArtifact
+from airgap.model import (
+    PROVENANCE_SUFFIX,
+    Artifact,
+    ContainerArtifact,
+    LockedFile,
+    ModelArtifact,
+    Package,
+    WheelsArtifact,
+)
 from airgap.tags import normalized_name
 
 _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
@@ -116,7 +124,8 @@ def _is(artifact: Artifact, file: LockedFile, wanted: str) -> bool:
 def _package_of(artifact: Artifact, file: LockedFile) -> Package | None:
     if not isinstance(artifact, WheelsArtifact):
         return None
-    return next((package for package in artifact.packages if package.file == file.path), None)
+    wheel = file.path.removesuffix(PROVENANCE_SUFFIX)
+    return next((package for package in artifact.packages if package.file == wheel), None)
 
 
 def _reason(artifact: Artifact, file: LockedFile) -> Reason:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.terminal import emit, human_bytes, print_findings, progress_for
+from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
 from airgap.cli.workspace import index_urls, lock_path, open_context
 from airgap.connected.locking import Locked, make_lock
 from airgap.decode import read_capped
 from airgap.errors import InputError
 from airgap.lock import Lock, parse_lock, render_lock
 from airgap.manifest import Manifest, load_manifest
+from airgap.provenance import document, summary
 from airgap.store import write_durably
 
 EVERYTHING = "*"
@@ -45,7 +46,9 @@ def lock(manifest: Path, *, upgrade: tuple[str, ...], dry_run: bool, as_json: bo
     old_bytes = read_capped(path) if path.exists() else None
     previous = parse_lock(old_bytes, str(path)) if old_bytes is not None else None
     progress = progress_for(json=as_json)
-    context = open_context(wanted.target, wanted.directory, progress, index_urls(wanted))
+    context = open_context(
+        wanted.target, wanted.directory, progress, index_urls(wanted), provenance=wanted.provenance
+    )
     locked = make_lock(wanted, previous, moves, context)
     data = render_lock(locked.lock)
     changed = data != old_bytes
@@ -79,6 +82,7 @@ def _document(path: Path, locked: Locked, *, changed: bool) -> dict[str, object]
                 "files": len(artifact.files),
                 "bytes": sum(file.size for file in artifact.files),
             }
+            | document(artifact)
             for artifact in locked.lock.artifacts
         ],
         "findings": [finding.as_json() for finding in locked.findings],
@@ -91,6 +95,8 @@ def _show(path: Path, locked: Locked, previous: Lock | None, *, changed: bool, d
         mark = "new" if before is None else "same" if before == artifact else "changed"
         size = human_bytes(sum(file.size for file in artifact.files))
         click.echo(f"{mark:8} {artifact.kind:10} {artifact.name}  {len(artifact.files)} files, {size}")
+        if said := summary(artifact):
+            click.echo(printable(f"{'':8} {said}"))
     names = {artifact.name for artifact in locked.lock.artifacts}
     for gone in previous.artifacts if previous else ():
         if gone.name not in names:

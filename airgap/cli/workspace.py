@@ -69,12 +69,17 @@ def index_urls(manifest: Manifest) -> tuple[str, ...]:
 
 
 def open_context(
-    target: Target, directory: Path, progress: Progress, logins: tuple[str, ...] = ()
+    target: Target,
+    directory: Path,
+    progress: Progress,
+    logins: tuple[str, ...] = (),
+    *,
+    provenance: bool = False,
 ) -> Context:
     """The store, ready, and the one transfer engine on it. Raises HostError."""
     store = Store(cache_directory())
     store.prepare()
-    return Context(target, directory, store, Transfer(store, progress), progress, logins)
+    return Context(target, directory, store, Transfer(store, progress), progress, logins, provenance)
 
 
 def read_target_of(path: Path) -> Target:

@@ -11,6 +11,7 @@ from typing import Protocol
 from airgap.connected.archives import TarFiles
 from airgap.connected.local_images import DockerImage, open_image
 from airgap.connected.registry import Registry
+from airgap.connected.signatures import judge_signature, with_signature
 from airgap.connected.source import Context, Resolved, copy_local
 from airgap.errors import InputError, IntegrityError
 from airgap.manifest import ContainerRequest, request_digest
@@ -75,13 +76,15 @@ def resolve(request: ContainerRequest, previous: ContainerArtifact | None, conte
     digest when only the platforms changed. Local sources are read each time. Raises InputError
     (reference, archive, platform), SourceError, IntegrityError or HostError.
     """
-    digest = request_digest(request, {"platform": str(context.target.platform)})
+    digest = request_digest(request, {"platform": str(context.target.platform), **context.asks})
     if request.image and previous and previous.request == digest:
         return Resolved(previous, judge(previous, request, context.target))
     source = _open(request, context)
     pinned = previous.digest if previous and request.image and previous.image == source.image else None
     context.store.prepare()
     artifact = _collect(request, digest, source, source.top(pinned), context)
+    if context.provenance and isinstance(source, Registry):
+        artifact = with_signature(artifact, source, context)
     return Resolved(artifact, judge(artifact, request, context.target))
 
 
@@ -247,6 +250,7 @@ def _findings(artifact: ContainerArtifact, request: ContainerRequest, target: Ta
                 f"sha256:{artifact.root}",
                 "name an image for that platform, or correct [target] platform",
             )
+    yield from judge_signature(artifact)
     if any(file.media_type.endswith("+zstd") for file in artifact.files):
         yield Finding(
             "container-zstd",

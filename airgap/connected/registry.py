@@ -79,15 +79,26 @@ class Registry:
         digest = pinned or self.reference.digest
         return self._manifest(f"sha256:{digest}" if digest else self.reference.tag, digest)
 
+    def tagged(self, tag: str) -> Document | None:
+        """What another tag of the repository names; None where it has no such tag. Raises as `top` does."""
+        reply = self._reply(f"manifests/{tag}", f"tag {tag}", MAX_MANIFEST, {"accept": self.accept})
+        if reply.status == 404:
+            return None
+        return self._document(reply, None)
+
+    def blob(self, descriptor: Descriptor, part: str, max_bytes: int) -> bytes:
+        """A small blob, whole. Raises SourceError (TooLarge among them) or IntegrityError."""
+        reply = self._get(f"blobs/sha256:{descriptor.digest}", part, max_bytes, {})
+        self._check(reply, descriptor.digest)
+        return reply.body
+
     def document(self, descriptor: Descriptor) -> bytes:
         """A manifest or index inside an index. Raises SourceError or IntegrityError."""
         return self._manifest(f"sha256:{descriptor.digest}", descriptor.digest).data
 
     def config(self, descriptor: Descriptor) -> bytes:
         """An image config. Raises SourceError or IntegrityError."""
-        reply = self._get(f"blobs/sha256:{descriptor.digest}", "the config", MAX_CONFIG, {})
-        self._check(reply, descriptor.digest)
-        return reply.body
+        return self.blob(descriptor, "the config", MAX_CONFIG)
 
     def document_origin(self, digest: Sha256) -> Remote:
         return Remote(f"{self._own}manifests/sha256:{digest}")
@@ -128,11 +139,15 @@ class Registry:
 
     def _manifest(self, wanted: str, digest: Sha256 | None) -> Document:
         reply = self._get(f"manifests/{wanted}", "the manifest", MAX_MANIFEST, {"accept": self.accept})
+        return self._document(reply, digest)
+
+    def _document(self, reply: Reply, digest: Sha256 | None) -> Document:
         self._check(reply, digest)
         media_type = reply.headers.get("content-type", "").partition(";")[0].strip()
         return Document(reply.body, media_type)
 
-    def _get(self, path: str, part: str, max_bytes: int, headers: Mapping[str, str]) -> Reply:
+    def _reply(self, path: str, part: str, max_bytes: int, headers: Mapping[str, str]) -> Reply:
+        """An answer of 200 or 404."""
         what = f"{part} of {self.image}"
         try:
             reply = self._transfer.get(
@@ -150,6 +165,10 @@ class Registry:
             ) from error
         if reply.status in (401, 403):
             raise refused(self.host, reply.status, f"{what}{error_words(reply.body)}")
+        return reply
+
+    def _get(self, path: str, part: str, max_bytes: int, headers: Mapping[str, str]) -> Reply:
+        reply = self._reply(path, part, max_bytes, headers)
         if reply.status == 404:
             raise SourceError(
                 f"registry {self.host} does not hold {self.image}: asked for {path}{error_words(reply.body)}",

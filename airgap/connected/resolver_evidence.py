@@ -4,10 +4,11 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pip._internal.exceptions import NetworkConnectionError
 from pip._internal.index import collector
@@ -26,7 +27,7 @@ from airgap.connected.http import public_url
 from airgap.connected.index import strip_logins
 from airgap.connected.resolver_protocol import Refusal
 from airgap.decode import Json, parse_json
-from airgap.errors import InputError
+from airgap.errors import InputError, SourceError
 
 _FACTORY = "pip._internal.resolution.resolvelib.factory"
 
@@ -43,18 +44,23 @@ class Evidence:
         self.log: list[str] = []
         self._finder = finder
         self._sizes: dict[str, int] = {}
+        self._provenance: dict[str, str] = {}
         self._links: dict[str, dict[str, Link]] = {}
         self._indexes: dict[str, str] = {}
         """Page URL, after redirects -> the index as configured."""
         self._failure: object = None
         self._listen_to_pages()
         self._listen_to_links()
-        self._listen_to_sizes()
+        self._listen_to_files()
         self._listen_to_words()
 
     def size(self, link: Link) -> int:
         """Bytes as a PEP 700 index says; 0 when it does not."""
         return self._sizes.get(link.url_without_fragment, 0)
+
+    def provenance(self, link: Link) -> str:
+        """The URL of a file's attestations as a PEP 740 index says, without a login; '' when it does not."""
+        return self._provenance.get(link.url_without_fragment, "")
 
     def index(self, link: Link) -> str:
         """The index a file was found on; '' for find-links and direct URLs."""
@@ -137,7 +143,7 @@ class Evidence:
 
         self._finder.evaluate_links = evaluate_links  # type: ignore[method-assign]
 
-    def _listen_to_sizes(self) -> None:
+    def _listen_to_files(self) -> None:
         read = Link.from_json
 
         def from_json(file_data: dict[str, Any], page_url: str) -> Link | None:
@@ -145,6 +151,10 @@ class Evidence:
             size = file_data.get("size")
             if link is not None and isinstance(size, int) and size > 0:
                 self._sizes[link.url_without_fragment] = size
+            provenance = file_data.get("provenance")
+            if link is not None and isinstance(provenance, str):
+                with suppress(ValueError, SourceError):  # not a URL: then there is none
+                    self._provenance[link.url_without_fragment] = public_url(urljoin(page_url, provenance))
             return link
 
         Link.from_json = from_json  # type: ignore[method-assign]

@@ -258,6 +258,7 @@ def _choice(
         "url": public_url(link.url),
         "sha256": sha256,
         "size": evidence.size(link),
+        "provenance": evidence.provenance(link),
         "index": evidence.index(link),
         "found_on": evidence.found_on(name),
         "requires_python": str(candidate.dist.metadata.get("Requires-Python") or ""),

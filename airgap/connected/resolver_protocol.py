@@ -59,6 +59,8 @@ class Choice:
     """The reason the index gives, perhaps empty; None when the file is not yanked."""
     unasked_local: bool
     """A local version (PEP 440) that no requirement spelled."""
+    provenance: str = ""
+    """The URL of its attestations (PEP 740); '' where the index names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def _choice(fields: Fields) -> Choice:
         fields.texts("requires"),
         fields.optional_text("yanked"),
         fields.flag("unasked_local"),
+        fields.text("provenance", default=""),
     )
     fields.done()
     return choice

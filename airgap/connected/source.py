@@ -7,7 +7,7 @@ Each kind is a module with two functions, and the verbs know nothing else of it:
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,13 @@ class Context:
     progress: Progress
     logins: tuple[str, ...] = field(default=(), repr=False)
     """Index URLs of the manifest as written: their logins serve `fetch`, and are never written down."""
+    provenance: bool = False
+    """Whether `resolve` looks for what is published about who made a thing."""
+
+    @property
+    def asks(self) -> Mapping[str, str]:
+        """What of this, besides the target, can change an answer: for the digests of requests."""
+        return {} if self.provenance else {"provenance": "false"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from airgap.connected import provenance
 from airgap.connected.index import login_for, strip_logins, with_login
 from airgap.connected.resolver import PINNED
 from airgap.connected.resolver_protocol import Answer, Choice, Question, ask
@@ -56,13 +57,24 @@ def resolve(request: WheelsRequest, previous: WheelsArtifact | None, context: Co
     findings = [*_judge(request.name, answer), *cross_check(request.name, question, answer, context.target)]
     sources = _Sources.of(answer, (request.index_url, *request.extra_index_urls, *request.find_links))
     files = _lock_files(answer.choices, sources, context)
+    attested = _attested(answer.choices, files, sources, context)
     packages = tuple(
-        Package(c.name, c.version, file.path, c.index, c.requires_python, c.requires, c.yanked)
-        for c, file in zip(answer.choices, files, strict=True)
+        Package(c.name, c.version, file.path, c.index, c.requires_python, c.requires, c.yanked, found)
+        for c, file, (found, _) in zip(answer.choices, files, attested, strict=True)
     )
+    findings += provenance.judge(request.name, [(p.name, p.provenance) for p in packages if p.provenance])
+    files += [document for _, document in attested if document]
     roots = tuple(strip_logins(root) for root in answer.roots)
     artifact = WheelsArtifact(request.name, digest, roots, context.target.python, packages, tuple(files))
     return Resolved(artifact, tuple(findings))
+
+
+def _attested(
+    choices: Sequence[Choice], files: Sequence[LockedFile], sources: "_Sources", context: Context
+) -> Sequence[provenance.Carried]:
+    if not context.provenance:
+        return [(None, None)] * len(files)
+    return provenance.attestations_of(files, choices, sources.logins, context)
 
 
 def fetch(artifact: WheelsArtifact, context: Context) -> None:
@@ -126,7 +138,7 @@ def _digest(request: WheelsRequest, context: Context) -> str:
     texts = dict(_texts([context.directory / path for path in named], context.directory))
     target = context.target
     described = canonical_json([target.python, str(target.platform), target.glibc]).decode()
-    return request_digest(public, {"target": described, **texts})
+    return request_digest(public, {"target": described, **context.asks, **texts})
 
 
 _INCLUDE = re.compile(r"\s*(?:-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S+)")

@@ -24,6 +24,7 @@ def test_report_json_is_json_and_names_every_field() -> None:
         "bytes": 700_000,
         "source": "registry.example/e:1",
         "licence": "",
+        "signature": None,
     }
     assert document["wheels"][0]["pth"] == [
         {"path": "alpha.pth", "line": 1, "text": "import os", "runs": True}

@@ -1,4 +1,4 @@
-"""A small package index on loopback (PEP 503, PEP 691, PEP 592, PEP 700). It stands in for private indexes.
+"""A small package index on loopback (PEP 503, 691, 592, 700, 740). It stands in for private indexes.
 
 Real pip and real uv work against it. It serves wheels and sdists that the test makes.
 
@@ -59,6 +59,27 @@ def make_wheel(
     return f"{module}-{version}{number}-{tag}.whl", out.getvalue()
 
 
+def make_provenance(file: str, data: bytes) -> bytes:
+    """A provenance object (PEP 740) of one attestation, as the public index writes it, but unsigned."""
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": file, "digest": {"sha256": hashlib.sha256(data).hexdigest()}}],
+        "predicateType": "https://docs.pypi.org/attestations/publish/v1",
+        "predicate": None,
+    }
+    attestation = {
+        "version": 1,
+        "verification_material": {"certificate": "MIIC", "transparency_entries": [{"logIndex": "1"}]},
+        "envelope": {
+            "statement": base64.b64encode(json.dumps(statement).encode()).decode(),
+            "signature": base64.b64encode(b"signature").decode(),
+        },
+    }
+    publisher = {"kind": "GitHub", "claims": None, "repository": "org/one", "workflow": "release.yml"}
+    bundle = {"publisher": publisher, "attestations": [attestation]}
+    return json.dumps({"version": 1, "attestation_bundles": [bundle]}).encode()
+
+
 def make_sdist(name: str, version: str, *, extension: bool = False) -> tuple[str, bytes]:
     """An sdist whose own build backend needs nothing but the standard library, and writes the time down.
 
@@ -108,6 +129,8 @@ class Published:
     digest: bool = True
     requires_python: str = ""
     says: bytes = b""
+    provenance: bytes | None = None
+    """Its attestations (PEP 740); empty for ones that the page names and the index does not have."""
 
     @property
     def sha256(self) -> str:
@@ -179,6 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(self.index.status, b"", "text/plain")
             case ["simple", project] if project in self.index.files:
                 self._page(project)
+            case ["integrity", project, file] if self.index.files[project][file].provenance:
+                self._send(200, self.index.files[project][file].provenance or b"", "application/json")
             case ["files", project, file] if file in self.index.files.get(project, {}):
                 self._file(self.index.files[project][file].data)
             case _:
@@ -214,6 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
                 entry["size"] = len(file.data)
             if file.requires_python:
                 entry["requires-python"] = file.requires_python
+            if file.provenance is not None:
+                entry["provenance"] = f"{self.index.url}/../integrity/{project}/{name}"
             entry["yanked"] = file.yanked if file.yanked is not None else False
             files.append(entry)
         version = "1.1" if self.index.sizes else "1.0"
