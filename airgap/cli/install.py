@@ -20,6 +20,7 @@ from airgap.isolated.generation import Member
 from airgap.isolated.host import judge_host
 from airgap.isolated.install import Approval, Installed, plan_install
 from airgap.isolated.install import install as install_bundles
+from airgap.isolated.memory import load_memory
 from airgap.isolated.plan import Plan, require_fit
 from airgap.isolated.receive import Reception, arrived, plan_reception, receive
 from airgap.isolated.site import Site
@@ -28,6 +29,7 @@ from airgap.media import Media, shown
 from airgap.model import Finding
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
+from airgap.trust.root import Floor
 from airgap.units import human_seconds
 from airgap.volume_reading import is_volume
 
@@ -199,14 +201,26 @@ def _receive(
 
 
 def _whole(site: Site) -> list[Arrival]:
-    """Every arrival that is whole. Raises MissingPartError when there is none."""
-    found = [arrival for arrival, far in arrived(site) if far and far.complete]
-    if not found:
+    """Of each channel the newest arrival that is whole, and not older than what the site accepted.
+
+    One that was superseded on its way must not stop the others. Raises MissingPartError when there is none.
+    """
+    accepted = load_memory(site).accepted
+    newest: dict[str, tuple[Floor, Arrival]] = {}
+    for arrival, far in arrived(site):
+        if far is None or not far.complete:
+            continue
+        stated, place = far.statement, Floor(far.statement.epoch, far.statement.sequence)
+        known = accepted.get(stated.channel)
+        best = newest.get(stated.channel)
+        if (known is None or known.floor <= place) and (best is None or best[0] < place):
+            newest[stated.channel] = place, arrival
+    if not newest:
         raise MissingPartError(
             f"{site.root}: nothing has arrived whole that could be installed",
             remedy="name a bundle or its volumes; airgap status --site DIR shows what has arrived",
         )
-    return found
+    return [arrival for _, arrival in newest.values()]
 
 
 def _show_venv(made: MadeVenv) -> None:

@@ -290,3 +290,17 @@ def test_what_was_installed_from_elsewhere_arrives_no_more(
     assert airgap("receive", *volumes[:2], site=site) == 0
     assert airgap("install", bundle, site=site) == 0
     assert arrivals(Site(site)) == []
+
+
+def test_an_arrival_that_was_superseded_stops_no_other(bundle: Path, site: Path, tmp_path: Path) -> None:
+    for name, sequence in (("quickstart", 2), ("quickstart", 3), ("other", 1)):
+        made = tmp_path / f"{name}{sequence}"
+        bundles.write_bundle(made, [bundles.file(name, os.urandom(9000))], name=name, sequence=sequence)
+        assert run(["split", str(made), "--size", "500kB", "-o", f"{made}-volumes"]) == 0
+        assert airgap("receive", *Path(f"{made}-volumes").iterdir(), site=site) == 0
+    assert airgap("install", site=site) == 0
+    assert {held.name: held.sequence for held in Site(site).record().bundles} == {"quickstart": 3, "other": 1}
+    assert [arrival.exists for arrival in arrivals(Site(site))] == [
+        True
+    ]  # the older one, until it is forgotten
+    assert airgap("install", site=site) == 10
