@@ -52,13 +52,15 @@ Work in the bundle's directory (the one that holds bundle.dsse.json), in a POSIX
 
     cut -c99- verify/SHA384SUMS | xargs openssl dgst -sha384 -r | sed 's/ \\*/  /' | cmp - verify/SHA384SUMS
 
-6. Nothing else is here. This prints nothing (roots/, where it is there, holds roots that carry their
-   own signatures; nothing of the bundle depends on them):
+6. Nothing else is here. This prints nothing (roots/ and records/, where they are there, hold what carries
+   its own signatures; nothing of the bundle depends on them):
 
     LISTED=$(mktemp)
     { cut -c99- verify/SHA384SUMS; printf '%s\\n' bundle.dsse.json verify/SHA384SUMS verify/pae.bin; } |
         sed 's|^|./|' | LC_ALL=C sort > "$LISTED"
-    find . ! -type d | grep -vE '^\\./(verify/[0-9a-f]{64}\\.sig|roots/[0-9]+\\.root\\.json)$' |
+    find . ! -type d |
+        grep -vE '^\\./(verify/[0-9a-f]{64}\\.sig|roots/[0-9]+\\.root\\.json)$' |
+        grep -vE '^\\./records/[0-9a-f]{64}\\.dsse\\.json$' |
         LC_ALL=C sort | LC_ALL=C comm -23 - "$LISTED"
 
 7. What was signed, and until when it holds. Compare the sequence with the last one you accepted:

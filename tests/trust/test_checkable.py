@@ -142,9 +142,11 @@ def test_5_a_missing_file_is_seen(bundle: Path, variant: int) -> None:
     assert run(bundle, 5, variant)[0] != 0
 
 
-def test_6_roots_may_be_there(bundle: Path) -> None:
+def test_6_roots_and_records_may_be_there(bundle: Path) -> None:
     (bundle / "roots").mkdir()
     (bundle / "roots" / "2.root.json").write_bytes(b"")
+    (bundle / "records").mkdir()
+    (bundle / "records" / f"{'0' * 64}.dsse.json").write_bytes(b"")
     assert run(bundle, 6)[1] == ""
 
 
