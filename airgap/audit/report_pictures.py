@@ -54,10 +54,11 @@ def severities(audit: Audit) -> list[Bar]:
 def licences(audit: Audit) -> list[Bar]:
     """How many packages and models state which; OS packages without a word are counted by themselves."""
     counts: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
     for package in audit.packages:
         silent = NO_LICENCE if package.ecosystem is Ecosystem.PYPI else f"{NO_LICENCE} ({package.ecosystem})"
-        counts[_short(package.licence) or silent] += 1
-    counts.update(_short(model.licence) or NO_LICENCE for model in audit.models)
+        counts[_same(_short(package.licence) or silent, spelled)] += 1
+    counts.update(_same(_short(model.licence) or NO_LICENCE, spelled) for model in audit.models)
     common = counts.most_common()
     named = [
         Bar(name, count, str(count), "c4" if NO_LICENCE in name else "c0") for name, count in common[:MOST]
@@ -110,6 +111,11 @@ def timeline(title: str, events: Iterable[tuple[str, str]]) -> Html:
         for instant, what in events
     )
     return element("figure", element("figcaption", text(title)), element("ol", join(items), kind="timeline"))
+
+
+def _same(licence: str, spelled: dict[str, str]) -> str:
+    """SPDX names mean the same in any case, and hubs write them small: the first spelling stands for all."""
+    return spelled.setdefault(licence.casefold(), licence)
 
 
 def _short(licence: str) -> str:

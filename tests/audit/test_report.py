@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from airgap.audit.answers import VerdictFact
 from airgap.audit.evidence import Audit, Signing
 from airgap.audit.report import SECTIONS, render_report
+from airgap.audit.report_pictures import licences
 from airgap.model import Finding, Kind, Severity
 from tests.audit.values import audit, bundle
 from tests.services import need
@@ -164,3 +165,9 @@ def test_equal_audits_give_equal_reports() -> None:
 def test_what_is_too_much_for_a_table_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airgap.audit.report_details.MAX_ROWS", 2)
     assert "and 1 more, in files.csv" in render_report(audit())
+
+
+def test_a_licence_in_two_spellings_is_one_bar() -> None:
+    (package, *_) = audit().packages
+    both = audit(packages=(replace(package, licence="Apache-2.0"),))
+    assert [(bar.label, bar.value) for bar in licences(both)] == [("Apache-2.0", 2)]
