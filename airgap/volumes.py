@@ -12,7 +12,7 @@ import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airgap.decode import Fields, canonical_json, read_document
 from airgap.errors import InputError
@@ -176,11 +176,13 @@ def cut(statement: Statement, medium: Medium) -> tuple[Volume, ...]:
     """
     here = company(statement)
     room = medium.capacity - _reserve(statement, medium)
-    if room < max(32 * medium.block, medium.capacity // 16):
+    if medium.capacity < (least := _least_for(statement, medium)):
+        while (larger := _least_for(statement, replace(medium, capacity=least))) > least:
+            least = larger
         raise InputError(
             f"{medium.capacity} bytes are too small a volume: the statement and the documents that lie on"
-            f" each take {medium.capacity - room}",
-            remedy="give a larger --size",
+            f" each take {medium.capacity - room}, and expected was room for as much as is worth a volume",
+            remedy=f"give at least --size {-(-least // 1000)}kB",
         )
     too_many = InputError(
         f"volumes of {medium.capacity} bytes in files of at most {medium.file_limit}: more than"
@@ -200,6 +202,11 @@ def cut(statement: Statement, medium: Medium) -> tuple[Volume, ...]:
         if len(volumes) > MAX_VOLUMES or items > MAX_ITEMS:
             raise too_many
     return tuple(volumes) or (Volume(1, ()),)
+
+
+def _least_for(statement: Statement, medium: Medium) -> int:
+    """Bytes that such a medium must have at least: a larger one reserves a little more."""
+    return _reserve(statement, medium) + max(32 * medium.block, medium.capacity // 16)
 
 
 def _reserve(statement: Statement, medium: Medium) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -124,8 +125,16 @@ def test_a_cut_into_millions_is_refused_before_it_is_computed() -> None:
 
 
 def test_a_volume_that_the_statement_alone_fills_is_refused() -> None:
-    with pytest.raises(InputError, match="too small a volume"):
-        cut(stated([1] * 2000), Medium(1 << 20))
+    """And it is said what would do: that does, and a kilobyte less does not."""
+    for medium in (Medium(1 << 20), Medium(1 << 20, FAT32_FILE)):
+        with pytest.raises(InputError, match="too small a volume") as refused:
+            cut(stated([1] * 2000), medium)
+        least = re.fullmatch(r"give at least --size ([0-9]+)kB", refused.value.remedy)
+        assert least
+        enough = replace(medium, capacity=int(least[1]) * 1000)
+        assert cut(stated([1] * 2000), enough)
+        with pytest.raises(InputError, match="too small a volume"):
+            cut(stated([1] * 2000), replace(enough, capacity=enough.capacity - 1000))
 
 
 def test_names_sort_as_volumes_count() -> None:
