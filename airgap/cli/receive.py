@@ -127,12 +127,18 @@ def show_reception(reception: Reception, *, dry_run: bool) -> None:
         if received.refused:
             print_error(f"{shown(str(received.where))}: {received.refused.message}", received.refused.remedy)
         elif received.reading:
-            size = f"{received.items} files, {human_bytes(received.bytes)}"
-            verb = "to take" if dry_run else "taken"
-            verdict = "" if received.sound else f"; {len(received.findings)} findings, none of that was taken"
-            click.echo(f"{where}: {describe_volume(received.reading)}: {verb}: {size}{verdict}")
+            click.echo(f"{where}: {describe_volume(received.reading)}: {_taken(received, dry_run=dry_run)}")
     for far in reception.progressed:
         show_progressed(far, "would have arrived" if dry_run else "has arrived")
+
+
+def _taken(received: Received, *, dry_run: bool) -> str:
+    """Of one volume, in words: a volume that comes twice is no reason to worry."""
+    if received.sound and not received.items:
+        return "nothing to take: what is on it is here already"
+    verb = "to take" if dry_run else "taken"
+    verdict = "" if received.sound else f"; {len(received.findings)} findings, none of that was taken"
+    return f"{verb}: {received.items} files, {human_bytes(received.bytes)}{verdict}"
 
 
 def show_progressed(far: Progressed, verb: str = "has arrived") -> None:

@@ -265,9 +265,9 @@ def _link_held(arrival: Arrival, statement: Statement) -> None:
 
 
 def _require_room(arrival: Arrival, statement: Statement) -> None:
-    lacking = missing_bytes(statement, arrival.held(statement)) + MARGIN
-    free = free_room(arrival.site.root).bytes
-    if lacking > free:
+    missing = missing_bytes(statement, arrival.held(statement))
+    lacking, free = missing + MARGIN, free_room(arrival.site.root).bytes
+    if missing and lacking > free:
         raise HostError(
             f"{arrival.site.root}: {lacking} bytes are needed for what {statement.name} {statement.version}"
             f" still lacks, {free} are free",

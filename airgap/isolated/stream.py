@@ -40,7 +40,7 @@ from airgap.model import Finding, Severity, Sha256, Sha384, bundle_path
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.readers.decompress import Readable
-from airgap.readers.tar import Entry, EntryKind, TarStream
+from airgap.readers.tar import EntryKind, TarStream
 from airgap.store import host_errors
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.root import Root
@@ -81,6 +81,10 @@ class _State:
     memory: Memory
     received: list[Received] = field(default_factory=list)
     touched: dict[Arrival, Statement] = field(default_factory=dict)
+
+
+ALONE = "the tar"
+"""How the only volume of a tar is called whose files have no directory to name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +134,7 @@ def receive_stream(
         state = _State(root, load_memory(site).following(root))
         tar = TarStream(_Pipe(stream), "the stream")
         members = _members(tar)
-        member = next(members, None)
-        if member is None or member.path != ENVELOPE_FILE:
-            raise InputError(
-                f"the stream does not begin with a volume's {ENVELOPE_FILE}",
-                remedy="make it with: airgap build --tar -, or airgap split --tar -o -",
-            )
+        member: _Member | None = _first(members)
         while member is not None:
             volume = _Volume(tar, members, site, now, progress)
             member = volume.receive(member, state)
@@ -143,9 +142,25 @@ def receive_stream(
         return Reception(tuple(state.received), far)
 
 
+def _first(members: Iterator[_Member]) -> _Member:
+    """Where the first volume begins. Raises InputError for whatever is no stream of volumes."""
+    remedy = "make it with: airgap build --tar -, or airgap split --tar -o -"
+    try:
+        member = next(members, None)
+    except InputError as error:
+        raise InputError(f"expected volumes as a tar: {error.message}", remedy=remedy) from None
+    if member is None or member.path != ENVELOPE_FILE:
+        raise InputError(f"the stream does not begin with a volume's {ENVELOPE_FILE}", remedy=remedy)
+    return member
+
+
 def _members(tar: TarStream) -> Iterator[_Member]:
-    """Files alone; directories say nothing. Raises BrokenStreamError for others, or a path like `../x`."""
+    """Files alone; directories say nothing. Raises BrokenStreamError for others, or a path like `../x`.
+
+    A tar that begins with the statement itself, as `split --tar -o DIR` writes each volume, is one volume.
+    """
     entries = iter(tar)
+    alone: bool | None = None
     while True:
         with _unbroken():
             entry = next(entries, None)
@@ -153,15 +168,12 @@ def _members(tar: TarStream) -> Iterator[_Member]:
                 return
             if entry.kind is EntryKind.DIRECTORY:
                 continue
-            volume, _, path = _path(entry).partition("/")
-        yield _Member(volume, path, entry.size)
-
-
-def _path(entry: Entry) -> str:
-    path = bundle_path(entry.path)
-    if entry.kind is not EntryKind.FILE or entry.sparse or "/" not in path:
-        raise InputError(f"the stream: expected files of volumes, found a {entry.kind} {path!r}")
-    return path
+            path = bundle_path(entry.path)
+            alone = path == ENVELOPE_FILE if alone is None else alone
+            if entry.kind is not EntryKind.FILE or entry.sparse or not (alone or "/" in path):
+                raise InputError(f"the stream: expected files of volumes, found a {entry.kind} {path!r}")
+        volume, _, below = (ALONE, "", path) if alone else path.partition("/")
+        yield _Member(volume, below, entry.size)
 
 
 class _Volume:

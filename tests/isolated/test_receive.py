@@ -310,6 +310,15 @@ def test_no_room_is_said_before_anything_is_read(
     assert not list(site.glob("arrivals/*/bundle/blobs/sha256/*"))
 
 
+def test_what_lacks_nothing_needs_no_room(
+    volumes: list[Path], site: Path, airgap: Airgap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for volume in volumes:
+        airgap("receive", volume, code=0 if volume == volumes[-1] else 10)
+    monkeypatch.setattr(receive, "free_room", lambda site: Room(1_000_000, None))
+    airgap("receive", volumes[0], code=0)
+
+
 def test_nothing_whole_nothing_installed(site: Path, volumes: list[Path], airgap: Airgap) -> None:
     airgap("install", code=10)
     airgap("receive", volumes[0], code=10)

@@ -185,12 +185,29 @@ def test_a_file_that_nobody_signed_is_a_finding_and_passes_by(bundle: Path, site
 def test_what_is_no_stream_is_said(site: Path) -> None:
     assert "does not begin with a volume's" in receive(site, b"", 3)
     assert "a tar header" in receive(site, os.urandom(4096), 3)
+    said = receive(site, b"no tar", 3)
+    assert "expected volumes as a tar" in said
+    assert "airgap split --tar -o -" in said
+
+
+def test_a_volume_that_was_written_as_a_tar_is_received_by_itself(
+    bundle: Path, site: Path, tmp_path: Path
+) -> None:
+    airgap("split", bundle, "--size", "500kB", "--tar", "-o", tmp_path / "tars")
+    *first, last = sorted((tmp_path / "tars").iterdir())
+    for tar in first:
+        assert "the tar: volume" in receive(site, tar.read_bytes(), 10)
+    whole = last.read_bytes()
+    assert "ends inside of this volume" in receive(site, whole[: len(whole) // 2], 6)
+    receive(site, whole, 0)
+    airgap("install", "--site", site)
+    assert problems(site) == []
 
 
 def test_a_stream_twice_reads_by_and_changes_nothing(bundle: Path, site: Path) -> None:
     data = sent(bundle, "--size", "500kB")
     receive(site, data, 0)
-    assert "0 files, 0 B" in receive(site, data, 0)
+    assert "what is on it is here already" in receive(site, data, 0)
 
 
 def test_a_terminal_and_other_forms_are_wrong_usage(bundle: Path, site: Path) -> None:
