@@ -227,7 +227,10 @@ def test_it_lists_what_it_holds_and_names_what_it_does_not(alone: Console) -> No
     shown = alone("--help").out
     assert "verify " in shown and "install " in shown
     assert "  lock " not in shown and "  build " not in shown and "Connected side" not in shown
-    assert "airgap lock is not part of this installer" in alone("lock", "x.toml", code=9).err
+    said = alone("lock", "x.toml", code=9).err
+    assert "airgap lock is not part of this installer" in said
+    assert "belongs on the connected side" in said
+    assert "as an installed package" in alone("push", "x", "y", code=9).err
 
 
 def test_only_push_is_left_out_of_the_isolated_side() -> None:

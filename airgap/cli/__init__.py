@@ -55,7 +55,12 @@ class Verbs(click.Group):
                     f"airgap {cmd_name} needs the Python package {error.name!r}",
                     remedy="on the connected side: pip install 'airgap[connected]'",
                 ) from error
-            raise HostError(f"airgap {cmd_name} is not part of this installer") from error
+            raise HostError(
+                f"airgap {cmd_name} is not part of this installer",
+                remedy="it belongs on the connected side"
+                if cmd_name in self.connected
+                else "it needs airgap as an installed package",
+            ) from error
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command

@@ -90,7 +90,8 @@ def _show(found: Status, site: Site) -> None:
     if found.current is None:
         click.echo(f"{name}: nothing is installed")
     else:
-        click.echo(f"{name}: generation {found.current} is current")
+        held = "" if found.bundles else ": nothing is installed"
+        click.echo(f"{name}: generation {found.current} is current{held}")
     for bundle in found.bundles:
         click.echo(f"{bundle}, channel {bundle.channel}, signed by {', '.join(bundle.signers)}")
         click.echo(f"  installed {render_instant(bundle.installed_at)}")

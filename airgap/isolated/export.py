@@ -39,7 +39,10 @@ def find_image(site: Site, name: str, platform: str | None = None, called: str =
     }
     if name not in containers:
         there = ", ".join(sorted(containers)) or "none"
-        raise InputError(f"{site.root} holds no container {name!r}; its containers: {there}")
+        raise InputError(
+            f"{site.root} holds no container {name!r}; its containers: {there}",
+            remedy="name one of these; models, wheels and files are used where they lie, or pushed",
+        )
     found, lock = containers[name]
     target = str(lock.target.platform)
     if platform is not None and platform not in found.platforms:

@@ -193,12 +193,18 @@ def _judge_floors(stated: Statement, digest: Sha384, root: Root, accepted: Mappi
     found = Floor(stated.epoch, stated.sequence)
     floor = root.floors.get(stated.channel)
     if floor and found < floor:
-        raise TrustError(_too_low(stated, floor, f"root version {root.version} demands"))
+        raise TrustError(
+            _too_low(stated, floor, f"root version {root.version} demands"),
+            remedy="the holders have ruled older ones out: ask for the newest bundle",
+        )
     newest = accepted.get(stated.channel)
     if newest is None:
         return
     if found < newest.floor:
-        raise TrustError(_too_low(stated, newest.floor, "this site has accepted"))
+        raise TrustError(
+            _too_low(stated, newest.floor, "this site has accepted"),
+            remedy="install the newest bundle; a site goes back by airgap rollback, not by old media",
+        )
     if found == newest.floor and digest != newest.payload:
         raise TrustError(
             f"channel {stated.channel}: two different statements claim epoch {found.epoch}, sequence"

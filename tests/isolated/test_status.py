@@ -200,3 +200,10 @@ def test_another_user_reads_what_is_installed(site: Path) -> None:
     verified = shown("--verify")
     assert (verified.returncode, verified.stdout) == (9, "")
     assert "lock: Permission denied" in verified.stderr
+
+
+def test_a_site_of_which_all_was_uninstalled_says_that_nothing_is_there(site: Path, capsys: Read) -> None:
+    assert run(["uninstall", "quickstart", "--site", str(site)]) == 0
+    capsys.readouterr()
+    assert status(site) == 0
+    assert "generation 2 is current: nothing is installed" in capsys.readouterr().out
