@@ -13,7 +13,7 @@ from airgap.base32 import read_spelled, shorten, spell
 from airgap.decode import Fields, canonical_json, read_document
 from airgap.manifest import VERSION_PATTERN
 from airgap.model import NAME_PATTERN, Sha256, Sha384, sha384_hex
-from airgap.trust.statement import StatedBlob, blobs_table, read_blobs
+from airgap.trust.blobs import StatedBlob, blobs_table, read_blobs
 
 FORMAT = 1
 WORD = "inventory"

@@ -36,11 +36,12 @@ from airgap.lock import Lock, parse_lock
 from airgap.media import Entry, EntryType, Media, MissingFileError, Readable, not_a_bundle, shown
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.checkable import HOWTO, HOWTO_FILE, checkable, parse_sums
 from airgap.trust.decide import Accepted, Judged, Recipient, judge
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
 from airgap.trust.root import Root
-from airgap.trust.statement import SUMS, StatedBlob, Statement
+from airgap.trust.statement import SUMS, Statement
 from airgap.workers import spread
 
 DIRECTORIES = frozenset({VERIFY_DIRECTORY, "blobs", "blobs/sha256"})

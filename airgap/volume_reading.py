@@ -23,9 +23,10 @@ from airgap.layout import (
 from airgap.media import Entry, EntryType, Media
 from airgap.model import Finding, Severity, Sha256, Sha384
 from airgap.records import MAX_RECORDS
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.checkable import HOWTO_FILE, checkable
 from airgap.trust.envelope import payload_digest
-from airgap.trust.statement import SUMS, StatedBlob
+from airgap.trust.statement import SUMS
 from airgap.trust.succession import MAX_VERSIONS
 from airgap.verify import (
     DIRECTORIES,

@@ -18,7 +18,8 @@ from airgap.decode import Fields, canonical_json, read_document
 from airgap.errors import InputError
 from airgap.layout import blob_path
 from airgap.model import BundlePath, Sha256, Sha384, sha384_hex
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.blobs import StatedBlob
+from airgap.trust.statement import Statement
 
 FORMAT = 1
 MARK_FILE = "volume.json"

@@ -31,9 +31,9 @@ from airgap.model import (
 )
 from airgap.patch import LITERAL, Piece, Recipe, render_header
 from airgap.trust import envelope, keys, root, statement
-from airgap.trust.blobs import Base, Patch
+from airgap.trust.blobs import Base, Patch, StatedBlob
 from airgap.trust.checkable import checkable, render_sums
-from airgap.trust.statement import StatedArtifact, StatedBlob, Statement, Subject
+from airgap.trust.statement import StatedArtifact, Statement, Subject
 from tests.images import OCI, Layout, single
 
 CREATED = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

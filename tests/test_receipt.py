@@ -10,7 +10,7 @@ from airgap.base32 import ALPHABET, shorten
 from airgap.errors import InputError
 from airgap.inventory import HeldBundle, Inventory
 from airgap.receipt import BundleNumber, ReceiptLine, SiteReceipt, parse_line, parse_receipt, render_receipt
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from tests.strategies import names
 from tests.trust.statements import hex_digits, instants
 

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from airgap.cli.terminal import human_bytes, printable, progress_for
+from airgap.cli.terminal import printable, progress_for
 from airgap.progress import Silent
+from airgap.units import human_bytes
 
 WORK = """
 import time

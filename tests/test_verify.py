@@ -16,8 +16,8 @@ from airgap.errors import InputError, TrustError
 from airgap.media import Entry, EntryType, Media
 from airgap.model import Platform, Sha256, Sha384, Target
 from airgap.progress import Silent
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.checkable import render_sums
-from airgap.trust.statement import StatedBlob
 from airgap.verify import MAX_SUPERFLUOUS, Verification, judge_entries, verify_bundle
 from tests import bundles
 from tests.services import need

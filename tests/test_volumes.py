@@ -13,7 +13,8 @@ from airgap.cli.split import file_limit_of, medium_of
 from airgap.errors import InputError
 from airgap.layout import digest_of
 from airgap.model import Sha256, Sha384
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.blobs import StatedBlob
+from airgap.trust.statement import Statement
 from airgap.volumes import (
     FAT32_FILE,
     MEDIA,

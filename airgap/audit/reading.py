@@ -23,7 +23,7 @@ from airgap.model import Finding, Sha256
 from airgap.progress import Progress
 from airgap.readers.safetensors import PREFIX, header_end
 from airgap.readers.zip import Archive
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from airgap.verify import HASH_CHUNK, changed, unreadable
 from airgap.workers import spread
 

@@ -17,10 +17,11 @@ from airgap.model import Finding, ModelArtifact, Severity, Sha256
 from airgap.oci import MAX_CONFIG
 from airgap.pinned import carried_roots, newest
 from airgap.progress import Progress
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.decide import Accepted, Judged, Recipient, judge, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.statement import Statement
 from airgap.verify import Signed, distinct, read_documents
 
 SOON = timedelta(days=30)

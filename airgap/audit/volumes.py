@@ -16,9 +16,10 @@ from airgap.layout import ENVELOPE_FILE, INDEX_FILE, blob_path
 from airgap.media import Media, MissingFileError
 from airgap.model import Finding, Sha256
 from airgap.progress import Progress
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.decide import Judged, survey
 from airgap.trust.envelope import MAX_ENVELOPE
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.statement import Statement
 from airgap.verify import Contents, Signed, read_contents
 from airgap.verify_volumes import of_volume
 from airgap.volume_reading import Reading, read_volume

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, json_option
-from airgap.cli.terminal import emit, human_bytes, printable
+from airgap.cli.terminal import emit, printable
 from airgap.cli.workspace import cache_directory
 from airgap.connected.acknowledged import Acknowledged, load_acknowledged, prove_file, prove_line, record
 from airgap.decode import read_capped
@@ -20,6 +20,7 @@ from airgap.receipt import NAMELESS, parse_line
 from airgap.store import Store
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.instant import render_instant
+from airgap.units import human_bytes
 
 
 @click.command(

@@ -20,7 +20,7 @@ from airgap.cli.options import FILE, json_option, policy_options, root_options
 from airgap.cli.policing import judged, policy_lines
 from airgap.cli.since import changes_since
 from airgap.cli.stated import read_envelope
-from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.cli.verdicts import verdicts_of
 from airgap.errors import IntegrityError, PolicyError, TrustError
 from airgap.isolated.identity import load_recipient
@@ -33,6 +33,7 @@ from airgap.progress import Progress
 from airgap.provenance import describe, of_wheels
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
+from airgap.units import human_bytes
 from airgap.volume_reading import is_volume
 
 MAX_SHOWN = 25

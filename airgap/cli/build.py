@@ -15,7 +15,7 @@ from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.signing import load_signers, read_root, roots_beside, show_signatures, signature_state
 from airgap.cli.split import STDOUT, medium_of, require_stream, write_volumes
 from airgap.cli.stated import base_document, delta_lines
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.cli.workspace import open_context, read_locked
 from airgap.connected.base import KnownBase
 from airgap.connected.build import Built, Edition, build_bundle
@@ -33,6 +33,7 @@ from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Floor
 from airgap.trust.statement import MAX_SEQUENCE
+from airgap.units import human_bytes
 from airgap.volumes import MEDIA, Medium, medium_options
 
 if TYPE_CHECKING:

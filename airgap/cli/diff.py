@@ -23,10 +23,11 @@ from airgap.audit.difference_page import render_difference
 from airgap.audit.tensors import compare_tensors
 from airgap.cli.options import FILE, json_option
 from airgap.cli.sides import OpenSide, findings_of, licences_of, open_side
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.model import ModelArtifact
 from airgap.progress import Progress
 from airgap.store import write_durably
+from airgap.units import human_bytes
 
 SHOWN = 10
 """Names of one kind on a terminal; --json and --html have more."""

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.terminal import emit, human_bytes, progress_for
+from airgap.cli.terminal import emit, progress_for
 from airgap.isolated.export import export as export_image
 from airgap.isolated.export import export_to, find_image
 from airgap.isolated.site import Site
+from airgap.units import human_bytes
 
 _PATH = click.Path(path_type=Path, readable=False)
 

@@ -9,7 +9,7 @@ import click
 
 from airgap import __version__
 from airgap.cli.options import FILE, json_option
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.cli.workspace import open_context, read_target_of
 from airgap.connected.catalogue import Catalogue
 from airgap.connected.gap import gather_gap, read_asked
@@ -24,6 +24,7 @@ from airgap.readiness.gap_page import gap_page
 from airgap.readiness.gap_table import as_json as gap_json
 from airgap.readiness.gap_table import render_gap
 from airgap.readiness.judgement import BLOCKED_EXIT
+from airgap.units import human_bytes
 
 TARGET = Target("3.12", Platform("linux", "amd64"), "2.35")
 """Where nothing else is said: that of a starter manifest."""

@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from airgap.cli.site import asked, dry_run_option, site_option, wait_option
-from airgap.cli.terminal import emit, human_bytes, progress_for
+from airgap.cli.terminal import emit, progress_for
 from airgap.isolated.gc import Garbage, collect, find_garbage
 from airgap.isolated.site import Site
 from airgap.media import shown
 from airgap.pinned import trusted_root
+from airgap.units import human_bytes
 
 
 @click.command(

@@ -11,7 +11,7 @@ from airgap.cli.lineage import reasons, tree_document, tree_lines
 from airgap.cli.options import FILE, json_option, root_options
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines, read_envelope, read_stated_lock
-from airgap.cli.terminal import emit, human_bytes, printable
+from airgap.cli.terminal import emit, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
 from airgap.lock import Lock, distinct_files, parse_lock
@@ -26,6 +26,7 @@ from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
+from airgap.units import human_bytes
 
 
 @dataclass(frozen=True, slots=True)

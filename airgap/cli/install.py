@@ -12,7 +12,7 @@ import click
 from airgap.cli.options import asked_policy, no_stream, policy_options
 from airgap.cli.receive import reception_code, reception_document, show_reception
 from airgap.cli.site import asked, describe, feed_document, show_feed, wait_option
-from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.errors import MissingPartError
 from airgap.isolated.arrival import Arrival, ArrivedMedia
 from airgap.isolated.feeding import require_feed_fits
@@ -30,7 +30,7 @@ from airgap.model import Finding
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.trust.root import Floor
-from airgap.units import human_seconds
+from airgap.units import human_bytes, human_seconds
 from airgap.volume_reading import is_volume
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import click
 
 from airgap.cli.options import FILE, json_option
 from airgap.cli.site import site_option
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.errors import IntegrityError
 from airgap.inventory import inventory_id, render_inventory
 from airgap.isolated.inventory import Taken, take_inventory
@@ -14,6 +14,7 @@ from airgap.isolated.site import Site
 from airgap.media import shown
 from airgap.pinned import trusted_root
 from airgap.store import write_durably
+from airgap.units import human_bytes
 
 
 @click.command(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.cli.workspace import index_urls, lock_path, open_context
 from airgap.connected.locking import Locked, make_lock
 from airgap.decode import read_capped
@@ -14,6 +14,7 @@ from airgap.lock import Lock, parse_lock, render_lock
 from airgap.manifest import Manifest, load_manifest
 from airgap.provenance import document, summary
 from airgap.store import write_durably
+from airgap.units import human_bytes
 
 EVERYTHING = "*"
 

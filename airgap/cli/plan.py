@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from airgap.cli.base import base_option, chosen_base
-from airgap.cli.terminal import emit, human_bytes, printable
+from airgap.cli.terminal import emit, printable
 from airgap.cli.workspace import cache_directory, read_locked
 from airgap.connected.base import KnownBase
 from airgap.connected.plan import Plan, make_plan
 from airgap.store import Store
+from airgap.units import human_bytes
 
 
 @click.command(

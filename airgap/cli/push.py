@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, json_option, root_options
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.push import Pushed, parse_destination, plan_parcel
@@ -18,6 +18,7 @@ from airgap.isolated.push_source import BundleSource, SiteSource, Source
 from airgap.isolated.site import Site
 from airgap.media import Media
 from airgap.pinned import carried_roots, newest, trusted_root
+from airgap.units import human_bytes
 from airgap.verify import open_signed, read_contents, read_index, refuse
 
 

@@ -9,7 +9,7 @@ from airgap.cli.check import judge_bundle
 from airgap.cli.options import FILE, json_option
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.stated import delta_lines, read_envelope, read_sums
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.connected.build import write_checkable
 from airgap.keyfiles import load_secret
 from airgap.layout import ENVELOPE_FILE
@@ -22,6 +22,7 @@ from airgap.trust import envelope
 from airgap.trust.decide import Judged, Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.statement import PAYLOAD_TYPE, Statement
+from airgap.units import human_bytes
 from airgap.verify import Signed, examine, refuse
 
 

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import click
 
-from airgap.cli.terminal import human_bytes, printable
+from airgap.cli.terminal import printable
 from airgap.isolated.feeding import Feed
 from airgap.isolated.record import InstalledBundle
 from airgap.media import shown
 from airgap.trust.instant import render_instant
+from airgap.units import human_bytes
 
 Command = TypeVar("Command", bound=Callable[..., object])
 

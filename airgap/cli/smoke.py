@@ -11,7 +11,7 @@ from airgap.cli.options import FILE, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.records import record_document, record_line
 from airgap.cli.signing import load_signers
-from airgap.cli.terminal import emit, human_bytes, print_error, printable, progress_for
+from airgap.cli.terminal import emit, print_error, printable, progress_for
 from airgap.errors import BlockedError, InputError, PolicyError
 from airgap.isolated import smoke as smoking
 from airgap.isolated.command import run_command
@@ -23,6 +23,7 @@ from airgap.store import host_errors, write_durably
 from airgap.trust import envelope
 from airgap.trust.keys import Signer
 from airgap.trust.smoke import MAX_RECORD, MAX_TAIL, PAYLOAD_TYPE, Attested, SmokeRun, render
+from airgap.units import human_bytes
 
 
 @click.command(

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, json_option
-from airgap.cli.terminal import emit, human_bytes, printable, progress_for
+from airgap.cli.terminal import emit, printable, progress_for
 from airgap.connected.split import Selected, Splitting, finish, open_bundle, write_volume
 from airgap.connected.stream import write_stream
 from airgap.connected.volume_forms import destination, open_sink
@@ -20,6 +20,7 @@ from airgap.errors import HostError, InputError
 from airgap.media import Media
 from airgap.progress import Progress
 from airgap.store import host_errors
+from airgap.units import human_bytes
 from airgap.volumes import FAT32_FILE, LIST_FILE, MARK_FILE, MAX_MARK, MEDIA, NO_LIMIT, Medium, parse_mark
 from airgap.wanted import Wanted, parse_only, render_only
 

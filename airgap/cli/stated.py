@@ -1,6 +1,5 @@
 """What a bundle states, read from its media without judging who signed it: for verbs that show or ask."""
 
-from airgap.cli.terminal import human_bytes
 from airgap.decode import MAX_DOCUMENT
 from airgap.errors import InputError, IntegrityError
 from airgap.inventory import inventory_id
@@ -9,6 +8,7 @@ from airgap.lock import Lock, parse_lock
 from airgap.media import Media, MissingFileError, not_a_bundle
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import SUMS, Statement
+from airgap.units import human_bytes
 
 
 def read_envelope(media: Media, *, also: str = "") -> bytes:

@@ -8,7 +8,7 @@ import click
 from airgap.cli.receive import progressed_document, show_progressed
 from airgap.cli.records import record_document, record_line
 from airgap.cli.site import describe, site_option
-from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.errors import HostError, IntegrityError
 from airgap.isolated.catalogue import Catalogue, verify_catalogue
 from airgap.isolated.drift import verify_site
@@ -21,6 +21,7 @@ from airgap.pinned import trusted_root
 from airgap.records import MAX_KEPT, carried_records
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
+from airgap.units import human_bytes
 
 
 @click.command(

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from airgap import units
 from airgap.model import Finding, Severity
 from airgap.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
-human_bytes = units.human_bytes
 
 
 def emit(document: object) -> None:

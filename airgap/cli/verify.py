@@ -12,7 +12,7 @@ import click
 from airgap.cli.options import asked_policy, no_stream, policy_options
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
-from airgap.cli.terminal import emit, human_bytes, print_findings, printable, progress_for
+from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.cli.volumes import Refused, show_volumes, volumes_document
 from airgap.errors import InputError, IntegrityError, MissingPartError, PolicyError, TrustError
 from airgap.isolated.counted import Lacking, counted_by, lost_blobs, uses_of
@@ -23,6 +23,7 @@ from airgap.media import Media, shown
 from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.records import Record, carried_records, record_findings
 from airgap.trust.instant import render_instant
+from airgap.units import human_bytes
 from airgap.verify import Verification, examine, open_signed
 from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
 from airgap.volume_reading import is_volume

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from airgap.cli.terminal import human_bytes
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import blob_path
 from airgap.media import Media
 from airgap.model import ModelArtifact, Sha256
 from airgap.readers.checkpoint import Checkpoint, read_checkpoints
 from airgap.readiness.nvfp4 import Quantization, assess, prove_nvfp4
+from airgap.units import human_bytes
 
 UNVERIFIED = "read from headers that inspect does not verify; airgap verify does"
 

@@ -22,10 +22,11 @@ from airgap.model import NAME_PATTERN, Sha256
 from airgap.receipt import NAMELESS, PAYLOAD_TYPE, BundleNumber, ReceiptLine, SiteReceipt, parse_receipt
 from airgap.store import Store, host_errors, write_durably
 from airgap.trust import envelope
+from airgap.trust.blobs import StatedBlob, blobs_table, read_blobs
 from airgap.trust.instant import EPOCH, parse_instant, render_instant
 from airgap.trust.keys import Holder
 from airgap.trust.root import Floor
-from airgap.trust.statement import StatedBlob, Statement, blobs_table, read_blobs
+from airgap.trust.statement import Statement
 
 FORMAT = 1
 

@@ -21,9 +21,10 @@ from airgap.media import Media, MissingFileError
 from airgap.model import Sha256, Sha384
 from airgap.oci import INDEXES, MANIFESTS
 from airgap.store import Store
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.decide import survey
 from airgap.trust.envelope import MAX_ENVELOPE
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.statement import Statement
 
 MAX_TRIES = 10_000
 """Combinations of remembered bundles that are tried for an ID; each costs some milliseconds."""

@@ -40,21 +40,13 @@ from airgap.lock import Lock, distinct_files, lock_digest
 from airgap.model import Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors
-from airgap.trust.blobs import Base
+from airgap.trust.blobs import Base, StatedBlob
 from airgap.trust.checkable import checkable, render_sums
 from airgap.trust.envelope import payload_digest, sign
 from airgap.trust.envelope import render as render_envelope
 from airgap.trust.keys import Signer
 from airgap.trust.root import Floor
-from airgap.trust.statement import (
-    PAYLOAD_TYPE,
-    Previous,
-    StatedArtifact,
-    StatedBlob,
-    Statement,
-    Subject,
-    render,
-)
+from airgap.trust.statement import PAYLOAD_TYPE, Previous, StatedArtifact, Statement, Subject, render
 from airgap.workers import spread
 
 

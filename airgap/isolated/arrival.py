@@ -28,10 +28,11 @@ from airgap.media import Media
 from airgap.model import Finding, Severity, Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors, pour, write_durably
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.checkable import HOWTO_FILE, checkable
 from airgap.trust.decide import survey
 from airgap.trust.envelope import MAX_ENVELOPE
-from airgap.trust.statement import SUMS, StatedBlob, Statement
+from airgap.trust.statement import SUMS, Statement
 from airgap.verify_volumes import common_medium, missing_bytes
 from airgap.volumes import PARTS_DIRECTORY, Item, Mark, Medium
 from airgap.wanted import Held, lacking, render_only

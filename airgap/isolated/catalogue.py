@@ -30,7 +30,7 @@ from airgap.isolated.tree import inode, look, tree_directories, walk
 from airgap.media import Media, shown
 from airgap.model import BundlePath, Finding, ModelArtifact, Severity, Sha256
 from airgap.progress import Progress
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from airgap.verify import hash_files
 
 FILE = "catalogue.json"

@@ -21,7 +21,7 @@ from airgap.media import Media
 from airgap.model import Finding, Sha256
 from airgap.progress import Progress
 from airgap.store import FILE_MODE, begin_writeback, fsync_directory, host_errors, pour, write_all
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from airgap.verify import changed, unreadable
 from airgap.workers import spread
 

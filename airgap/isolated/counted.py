@@ -12,7 +12,8 @@ from airgap.layout import BundledArtifact, blob_path
 from airgap.media import Media
 from airgap.model import Sha256
 from airgap.progress import Progress
-from airgap.trust.statement import StatedBlob, Statement
+from airgap.trust.blobs import StatedBlob
+from airgap.trust.statement import Statement
 from airgap.verify import hash_files
 
 MAX_LISTED = 10

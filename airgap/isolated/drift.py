@@ -20,7 +20,7 @@ from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, blob_path
 from airgap.media import Media, shown
 from airgap.model import Finding, Severity, Sha256, Sha384, bundle_path
 from airgap.progress import Progress
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from airgap.verify import distinct, hash_files
 
 REINSTALL = "install the bundle again from its media: what is damaged is copied anew, into a new generation"

@@ -38,7 +38,7 @@ from airgap.isolated.tree import look, write_tree
 from airgap.model import Sha256
 from airgap.progress import Progress
 from airgap.store import CHUNK, FILE_MODE, fsync_directory, host_errors, write_durably
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 """Another file system, one without hard links, or too many links to one file."""

@@ -27,7 +27,7 @@ from airgap.lock import Lock, parse_lock
 from airgap.model import BundlePath, Kind, ModelArtifact, Sha256, path_collisions
 from airgap.store import FILE_MODE, fsync_directory, host_errors
 from airgap.trust import envelope, statement
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 
 
 def _place_model(bundled: BundledArtifact) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from airgap.isolated.record import InstalledBundle
 from airgap.isolated.site import Site
 from airgap.model import Sha256
 from airgap.progress import Progress
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 
 
 @dataclass(frozen=True, slots=True)

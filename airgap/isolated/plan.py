@@ -15,7 +15,7 @@ from airgap.isolated.tree import tree_directories
 from airgap.layout import digest_of
 from airgap.model import Finding, Sha256
 from airgap.store import host_errors
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from airgap.verify import Contents, Signed
 
 

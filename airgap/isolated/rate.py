@@ -10,7 +10,7 @@ from airgap.isolated.copying import CHUNK
 from airgap.layout import blob_path
 from airgap.media import Media
 from airgap.model import Sha256
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 
 MOST_BYTES = 64 * 1024 * 1024
 MOST_SECONDS = 1.0

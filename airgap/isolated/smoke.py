@@ -24,8 +24,8 @@ from airgap.media import Media, shown
 from airgap.model import Sha256
 from airgap.probe import ENGINES, Facts, python_version
 from airgap.progress import Progress
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.smoke import RanArtifact, RanBundle, RanOn, SmokeRun
-from airgap.trust.statement import StatedBlob
 from airgap.verify import hash_files, refuse
 
 ENVIRONMENT_FILE = "env.sh"

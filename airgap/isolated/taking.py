@@ -16,7 +16,7 @@ from airgap.isolated.copying import CHUNK, JOBS, Copier, Open, batches
 from airgap.model import Finding, Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import FILE_MODE, fsync_directory, host_errors, pour
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from airgap.volume_reading import Reading
 from airgap.volumes import Item
 from airgap.wanted import Held

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from airgap.model import Sha256, Sha384, bundle_path
 from airgap.trust import envelope
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.envelope import payload_digest
-from airgap.trust.statement import SUMS, StatedBlob
+from airgap.trust.statement import SUMS
 
 PAE = "verify/pae.bin"
 HOWTO_FILE = "verify/HOWTO.txt"

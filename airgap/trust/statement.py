@@ -24,8 +24,7 @@ from airgap.model import (
     sha256_hex,
     sha384_hex,
 )
-from airgap.trust import blobs
-from airgap.trust.blobs import Base, base_table, read_base
+from airgap.trust.blobs import Base, StatedBlob, base_table, blobs_table, read_base, read_blobs
 from airgap.trust.instant import EPOCH, instant_problem, parse_instant, render_instant
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -42,11 +41,6 @@ MAX_SEQUENCE = 2**53 - 1
 
 _MEDIA_TYPE = r"[A-Za-z0-9][A-Za-z0-9.+-]*/[A-Za-z0-9][A-Za-z0-9.+-]*"
 _NAME = "a name of lower-case letters and digits joined by single '.', '_' or '-'"
-
-
-StatedBlob = blobs.StatedBlob
-read_blobs = blobs.read_blobs
-blobs_table = blobs.blobs_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from airgap.inventory import (
     render_inventory,
 )
 from airgap.model import Sha256
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from tests import bundles
 from tests.trust.statements import hex_digits, names
 

@@ -22,7 +22,7 @@ from airgap.isolated.site import Site
 from airgap.media import Media
 from airgap.model import Sha256, Sha384
 from airgap.progress import Silent
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from tests import bundles
 from tests.isolated.sites import problems, snapshot
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from airgap.model import Gpu, Kind, Platform, Sha256, Sha384, Target
-from airgap.trust.blobs import Base
-from airgap.trust.statement import Previous, StatedArtifact, StatedBlob, Statement, Subject
+from airgap.trust.blobs import Base, StatedBlob
+from airgap.trust.statement import Previous, StatedArtifact, Statement, Subject
 
 NOW = datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC)
 TARGET = Target("3.12", Platform("linux", "amd64"), "2.35", Gpu("NVIDIA L4", "8.9", 24, 4), "570.86")

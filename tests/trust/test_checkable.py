@@ -10,9 +10,10 @@ import pytest
 
 from airgap.model import Kind, Sha256, Sha384
 from airgap.trust import checkable, envelope
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.keys import Holder, HolderSecret, Message, generate
 from airgap.trust.pem import parse_holder, render_holder
-from airgap.trust.statement import PAYLOAD_TYPE, StatedArtifact, StatedBlob, Subject, render
+from airgap.trust.statement import PAYLOAD_TYPE, StatedArtifact, Subject, render
 from tests.services import need
 
 from .statements import example

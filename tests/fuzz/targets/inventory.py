@@ -10,7 +10,7 @@ from airgap.base32 import read_spelled, spell
 from airgap.inventory import WORD, HeldBundle, Inventory, inventory_id, parse_inventory, render_inventory
 from airgap.model import Sha256, Sha384
 from airgap.receipt import SiteReceipt, parse_line, parse_receipt, render_receipt
-from airgap.trust.statement import StatedBlob
+from airgap.trust.blobs import StatedBlob
 from tests.fuzz.harness import accepted
 from tests.trust.statements import NOW
 
