@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from threading import Event
+from urllib.parse import urlsplit
 
 from airgap.connected.index import login_for
 from airgap.connected.resolver_protocol import Choice
 from airgap.connected.source import Context
-from airgap.connected.transfer import TooLarge
+from airgap.connected.transfer import HttpRefusal, TooLarge
 from airgap.decode import Fields, parse_base64, parse_json
 from airgap.errors import InputError, SourceError
 from airgap.model import (
@@ -49,16 +50,19 @@ def attestations_of(
 ) -> list[Carried]:
     """Of each wheel what its index has; an index that cannot be asked makes it UNKNOWN, no error.
 
-    A wheel that was built here has none: its sdist's are about other bytes. Raises HostError.
+    A host that failed is not asked for the next wheel: each time would cost all the retries. A wheel that
+    was built here has none: its sdist's are about other bytes. Raises HostError.
     """
+    silent: set[str] = set()
     works = [
-        partial(_ask, wheel, choice.provenance if wheel.origin == Remote(choice.url) else "", logins, context)
-        for wheel, choice in zip(wheels, choices, strict=True)
+        partial(_ask, wheel, c.provenance if wheel.origin == Remote(c.url) else "", logins, context, silent)
+        for wheel, c in zip(wheels, choices, strict=True)
     ]
     return run_all(works, _JOBS, Event())
 
 
-def _ask(wheel: LockedFile, url: str, logins: Sequence[str], context: Context) -> Carried:
+def _ask(wheel: LockedFile, url: str, logins: Sequence[str], context: Context, silent: set[str]) -> Carried:
+    """`silent` are the hosts that failed so far; all threads share it."""
     if isinstance(wheel.origin, Local):
         return None, None
     if not url:
@@ -66,13 +70,20 @@ def _ask(wheel: LockedFile, url: str, logins: Sequence[str], context: Context) -
     if not re.fullmatch(r"https?://\S+", url):
         return Provenance(ProvenanceState.FAILED, reason="its index names no URL of http or https"), None
     path = bundle_path(f"{wheel.path}{PROVENANCE_SUFFIX}")
+    host = urlsplit(url).netloc
+    unasked = Provenance(ProvenanceState.UNKNOWN, reason=f"{host} could not be asked"), None
+    if host in silent:
+        return unasked
     try:
         reply = context.transfer.get(url, what=path, max_bytes=MAX_PROVENANCE, auth=login_for(url, logins))
         publishers = read_provenance(reply.body, wheel.path, wheel.sha256)
     except (InputError, TooLarge) as error:
         return Provenance(ProvenanceState.FAILED, reason=_one_line(error)), None
-    except SourceError as error:
-        return Provenance(ProvenanceState.UNKNOWN, reason=_one_line(error)), None
+    except HttpRefusal as refusal:
+        return Provenance(ProvenanceState.UNKNOWN, reason=_one_line(refusal)), None
+    except SourceError:
+        silent.add(host)
+        return unasked
     context.store.add_bytes(reply.body)
     digest = Sha256(hashlib.sha256(reply.body).hexdigest())
     file = LockedFile(path, len(reply.body), digest, Remote(url))

@@ -131,6 +131,8 @@ class Published:
     says: bytes = b""
     provenance: bytes | None = None
     """Its attestations (PEP 740); empty for ones that the page names and the index does not have."""
+    provenance_url: str = ""
+    """Where the page says that they are, if not here."""
 
     @property
     def sha256(self) -> str:
@@ -239,8 +241,9 @@ class _Handler(BaseHTTPRequestHandler):
                 entry["size"] = len(file.data)
             if file.requires_python:
                 entry["requires-python"] = file.requires_python
-            if file.provenance is not None:
-                entry["provenance"] = f"{self.index.url}/../integrity/{project}/{name}"
+            if file.provenance is not None or file.provenance_url:
+                own = f"{self.index.url}/../integrity/{project}/{name}"
+                entry["provenance"] = file.provenance_url or own
             entry["yanked"] = file.yanked if file.yanked is not None else False
             files.append(entry)
         version = "1.1" if self.index.sizes else "1.0"
