@@ -13,10 +13,11 @@ from urllib.parse import urljoin, urlsplit
 from airgap.errors import IntegrityError, SourceError
 from airgap.isolated.push_auth import Auth
 from airgap.isolated.push_http import EMPTY, Answer, Body, Client, TransientError, whole
-from airgap.isolated.push_source import BlobReader, StoppedError
+from airgap.isolated.push_source import BlobReader
 from airgap.model import Sha256
 from airgap.oci import INDEXES, MANIFESTS, Descriptor, Reference
 from airgap.registry_protocol import api_host, error_words, origin, refused
+from airgap.workers import Stopped
 
 CHUNKS = (16 << 20, 4 << 20, 1 << 20)
 """Bytes of a chunk, tried in turn where whole blobs are refused: 1 MiB is nginx's client_max_body_size."""
@@ -269,7 +270,7 @@ class Registry:
                 if pause:
                     self._note(f"{error.message}; trying again in {pause:.1f} s")
                 if stop.wait(pause):
-                    raise StoppedError("stopped") from None
+                    raise Stopped("stopped") from None
 
 
 def upload_location(given: str, before: str, api: str, registry: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from airgap.errors import AirgapError, InputError, IntegrityError, MissingPartError
+from airgap.errors import InputError, IntegrityError, MissingPartError
 from airgap.isolated.generation import load_member
 from airgap.isolated.site import Site
 from airgap.layout import BundledArtifact, blob_path
@@ -17,13 +17,10 @@ from airgap.model import Sha256, Sha384
 from airgap.oci import MAX_MANIFEST, Descriptor
 from airgap.store import CHUNK, host_errors
 from airgap.verify import Contents, Signed
+from airgap.workers import Stopped
 
 Fill = Callable[[memoryview], int]
 """Fills a buffer from a file and returns the count, 0 at the end."""
-
-
-class StoppedError(AirgapError):
-    """Another thread failed, or Ctrl-C; never shown."""
 
 
 class Source(Protocol):
@@ -141,7 +138,7 @@ class BlobReader:
         """The bytes from `start` to before `end`; going back reads and hashes from the beginning.
 
         Raises IntegrityError before the last byte of the blob when it is not what was promised, HostError
-        when it cannot be read, StoppedError when the work was given up.
+        when it cannot be read, Stopped when the work was given up.
         """
         if start < self._position:
             self._begin()
@@ -158,7 +155,7 @@ class BlobReader:
 
     def _read(self, end: int) -> bytes:
         if self._stop.is_set():
-            raise StoppedError("stopped")
+            raise Stopped("stopped")
         if self._fill is None:
             self._fill = self._file.enter_context(self._source.open(self._blob.digest))
         buffer = bytearray(min(CHUNK, end - self._position))
