@@ -63,19 +63,3 @@ def test_what_was_given_up_does_not_hide_why() -> None:
 
     with pytest.raises(SourceError, match="this one"):
         run_all([give_up, fail], 2, stop)
-
-
-def test_who_gives_up_because_another_failed_does_not_hide_it() -> None:
-    """As a push does: the first blob waits for its next try when the second is refused for good."""
-    waiting = threading.Event()
-
-    def work(number: int, stop: threading.Event) -> None:
-        if number == 0:
-            waiting.set()
-            assert stop.wait(30)
-            raise Stopped("stopped")
-        waiting.wait(30)
-        raise SourceError("HTTP 413")
-
-    with pytest.raises(SourceError, match="413"):
-        spread(work, [0, 1], 2)
