@@ -1,7 +1,6 @@
 """`airgap split`: cut a bundle into volumes for media that it does not fit on."""
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, json_option
+from airgap.cli.options import FILE, byte_count, json_option
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.connected.split import Selected, Splitting, finish, open_bundle, write_volume
 from airgap.connected.stream import write_stream
@@ -24,30 +23,6 @@ from airgap.units import human_bytes
 from airgap.volumes import FAT32_FILE, LIST_FILE, MARK_FILE, MAX_MARK, MEDIA, NO_LIMIT, Medium, parse_mark
 from airgap.wanted import Wanted, parse_only, render_only
 
-UNITS = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-    "ki": 2**10,
-    "mi": 2**20,
-    "gi": 2**30,
-    "ti": 2**40,
-}
-
-
-def bytes_of(value: str | int) -> int:
-    """`700MB`, `4GiB` or a number of bytes; for `click.option(type=)`."""
-    if isinstance(value, int):
-        return value
-    match = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,6}))?\s*([kmgt]?i?)b?", value.strip().lower())
-    if match is None or match[3] not in UNITS:
-        raise click.BadParameter(f"expected a size such as 700MB, 4GiB or 25.02GB, found {value!r}")
-    unit, decimals = UNITS[match[3]], match[2] or "0"
-    scale: int = 10 ** len(decimals)
-    return int(match[1]) * unit + int(decimals) * unit // scale
-
 
 def medium_of(value: str | Medium) -> Medium:
     """The name of a medium, or what one takes; for `click.option(type=)`."""
@@ -56,7 +31,7 @@ def medium_of(value: str | Medium) -> Medium:
     if value.lower() in MEDIA:
         return MEDIA[value.lower()]
     try:
-        return Medium(bytes_of(value))
+        return Medium(byte_count(value))
     except click.BadParameter:
         raise click.BadParameter(f"expected one of {', '.join(MEDIA)}, or a size; found {value!r}") from None
     except InputError as error:
@@ -65,7 +40,7 @@ def medium_of(value: str | Medium) -> Medium:
 
 def file_limit_of(value: str | int) -> int:
     """`fat32`, or the most bytes of a file; for `click.option(type=)`."""
-    limit = FAT32_FILE if isinstance(value, str) and value.lower() == "fat32" else bytes_of(value)
+    limit = FAT32_FILE if isinstance(value, str) and value.lower() == "fat32" else byte_count(value)
     try:
         return Medium(NO_LIMIT, limit).file_limit
     except InputError as error:

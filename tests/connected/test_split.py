@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airgap.cli import run
-from airgap.cli.split import bytes_of
+from airgap.cli.options import byte_count
 from airgap.verify import HASH_CHUNK
 from tests import bundles
 from tests.services import need
@@ -40,7 +40,7 @@ def test_every_volume_fits_and_is_checked_by_coreutils_alone(bundle: Path, tmp_p
     assert [volume.name for volume in volumes] == [f"quickstart-2026.11.{k}of5" for k in range(1, 6)]
     for volume in volumes:
         files = content(volume)
-        assert sum(map(len, files.values())) < bytes_of(SIZE)
+        assert sum(map(len, files.values())) < byte_count(SIZE)
         listed = ["sha384sum", "--check", "--strict", "--quiet", "SHA384SUMS"]
         subprocess.run(listed, cwd=volume, check=True)
         lines = files["SHA384SUMS"].decode().splitlines()
@@ -244,7 +244,7 @@ def test_without_xorriso_there_is_no_iso(
     [("700MB", 700_000_000), ("4GiB", 1 << 32), ("25.02GB", 25_020_000_000), ("12", 12), ("1.5 k", 1500)],
 )
 def test_sizes(text: str, count: int) -> None:
-    assert bytes_of(text) == count
+    assert byte_count(text) == count
 
 
 @pytest.mark.parametrize("size", ["", "x", "1XB", "-5GB", "1e9", "10", "9999999999TB"])
