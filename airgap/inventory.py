@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from airgap.base32 import read_spelled, shorten, spell
 from airgap.decode import Fields, canonical_json, read_document
-from airgap.manifest import VERSION_PATTERN
-from airgap.model import NAME_PATTERN, Sha256, Sha384, sha384_hex
+from airgap.model import NAME_PATTERN, VERSION_PATTERN, Sha256, Sha384, sha384_hex
 from airgap.trust.blobs import StatedBlob, blobs_table, read_blobs
 
 FORMAT = 1

@@ -25,8 +25,8 @@ from airgap.model import (
     bundle_path,
 )
 from airgap.pylock import pylock_name, render_pylock
+from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.root import MAX_ROOT
-from airgap.trust.smoke import MAX_RECORD
 
 OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 LAYOUT_FILE = "oci-layout"

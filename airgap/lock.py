@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airgap.decode import Fields, read_document
+from airgap.destination import read_audience, read_target, target_table
 from airgap.errors import InputError
-from airgap.manifest import read_audience, read_target, target_table
 from airgap.model import (
     NAME_PATTERN,
     PROVENANCE_SUFFIX,

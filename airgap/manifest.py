@@ -8,14 +8,21 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from airgap.decode import Fields, canonical_json, parse_toml, read_capped
+from airgap.destination import read_audience, read_target
 from airgap.errors import InputError
-from airgap.model import NAME_PATTERN, Gpu, Kind, Platform, Sha256, Target, sha256_hex
+from airgap.model import (
+    NAME_EXPECTED,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    Kind,
+    Platform,
+    Sha256,
+    Target,
+    sha256_hex,
+)
 
 MAX_MANIFEST = 1024 * 1024
 """Bytes; a manifest is written by a person."""
-
-_NAME = "a name of lower-case letters and digits joined by single '.', '_' or '-'"
-VERSION_PATTERN = r"[0-9A-Za-z]+(?:[._+-][0-9A-Za-z]+)*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +150,11 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     """The pure part of `load_manifest`. Raises InputError."""
     document = Fields(parse_toml(data, what))
     bundle = document.table("bundle")
-    name = bundle.text("name", pattern=NAME_PATTERN, expected=_NAME)
+    name = bundle.text("name", pattern=NAME_PATTERN, expected=NAME_EXPECTED)
     version = bundle.text("version", pattern=VERSION_PATTERN, expected="a version such as 2026.11")
-    channel = bundle.text("channel", default=name, pattern=NAME_PATTERN if name else "", expected=_NAME)
+    channel = bundle.text(
+        "channel", default=name, pattern=NAME_PATTERN if name else "", expected=NAME_EXPECTED
+    )
     audience = read_audience(bundle)
     installer = bundle.flag("installer")
     provenance = bundle.flag("provenance", default=True)
@@ -163,61 +172,6 @@ def parse_manifest(data: bytes, what: str, directory: Path) -> Manifest:
     document.raise_if_bad(what)
     digest = Sha256(hashlib.sha256(data).hexdigest())
     return Manifest(name, version, channel, target, tuple(requests), digest, directory, audience, provenance)
-
-
-def read_audience(fields: Fields) -> tuple[str, ...]:
-    """The `audience` of a manifest, lock or statement: names of sites; absent means every site."""
-    if not fields.has("audience"):
-        return ()
-    names = fields.texts("audience")
-    if not names or len(set(names)) != len(names):
-        fields.problem("audience", "expected distinct names of sites, or no such key for every site")
-    for name in names:
-        if not re.fullmatch(NAME_PATTERN, name):
-            fields.problem("audience", f"expected {_NAME}, found {name[:80]!r}")
-    return names
-
-
-def read_target(fields: Fields) -> Target:
-    """A `[target]` table, in a manifest, a lock or a statement."""
-    python = fields.text("python", pattern=r"3\.[0-9]{1,2}", expected="a Python version such as 3.12")
-    platform = fields.parsed("platform", Platform.parse, Platform("linux", "amd64"))
-    glibc = fields.text("glibc", pattern=r"2\.[0-9]{1,2}", expected="a glibc version such as 2.35")
-    gpu = fields.optional_table("gpu")
-    driver = fields.optional_text("driver", pattern=r"[0-9]+(\.[0-9]+)*", expected="such as 570.86")
-    target = Target(python, platform, glibc, _gpu(gpu) if gpu else None, driver or "")
-    fields.done()
-    return target
-
-
-def target_table(target: Target) -> dict[str, object]:
-    """The inverse of `read_target`, for locks and statements."""
-    table: dict[str, object] = {
-        "python": target.python,
-        "platform": str(target.platform),
-        "glibc": target.glibc,
-    }
-    if target.gpu:
-        table["gpu"] = {
-            "name": target.gpu.name,
-            "compute_capability": target.gpu.compute_capability,
-            "memory_gib": target.gpu.memory_gib,
-            "count": target.gpu.count,
-        }
-    if target.driver:
-        table["driver"] = target.driver
-    return table
-
-
-def _gpu(fields: Fields) -> Gpu:
-    gpu = Gpu(
-        fields.text("name"),
-        fields.text("compute_capability", pattern=r"[0-9]{1,2}\.[0-9]a?", expected="such as 8.9"),
-        fields.integer("memory_gib", minimum=1),
-        fields.integer("count", default=1, minimum=1),
-    )
-    fields.done()
-    return gpu
 
 
 def _wheels(fields: Fields) -> WheelsRequest:
@@ -307,7 +261,7 @@ def _file(fields: Fields) -> FileRequest:
 
 
 def _name(fields: Fields) -> str:
-    return fields.text("name", pattern=NAME_PATTERN, expected=_NAME)
+    return fields.text("name", pattern=NAME_PATTERN, expected=NAME_EXPECTED)
 
 
 def _url(fields: Fields, key: str) -> str:

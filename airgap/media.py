@@ -31,6 +31,9 @@ MAX_LOOKED_AT, MAX_NAMED = 100, 4
 STATEMENT = "bundle.dsse.json"
 """By this file a directory is known as a bundle's, for messages; `layout` has the format."""
 
+VOLUME_MARKS = ("volume.json", "SHA384SUMS", "parts")
+"""By any of these names a directory means to be a volume; `volumes` has the format."""
+
 MEDIA_REMEDY = "put the media back or clean it, then run the same command again; finished work is kept"
 
 
@@ -254,6 +257,11 @@ class Media:
 def shown(path: str) -> str:
     r"""A file name as text: bytes that are not UTF-8, which Python carries as lone surrogates, as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_volume(media: Media) -> bool:
+    """Whether a directory means to be a volume rather than a whole bundle. Raises HostError."""
+    return any(entry.path in VOLUME_MARKS for entry in media.entries(()))
 
 
 def not_a_bundle(media: Media, *, also: str = "") -> InputError:

@@ -21,6 +21,11 @@ BundlePath = NewType("BundlePath", str)
 NAME_PATTERN = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 """Names of bundles, artifacts, channels and holders; also valid as an OCI reference name."""
 
+NAME_EXPECTED = "a name of lower-case letters and digits joined by single '.', '_' or '-'"
+
+VERSION_PATTERN = r"[0-9A-Za-z]+(?:[._+-][0-9A-Za-z]+)*"
+"""Versions of bundles."""
+
 
 def sha256_hex(text: str) -> Sha256:
     """Raises InputError unless `text` is 64 lower-case hex digits."""

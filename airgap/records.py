@@ -13,8 +13,9 @@ from airgap.errors import InputError, TrustError
 from airgap.layout import RECORD_NAME, RECORDS_DIRECTORY, record_name
 from airgap.media import Media
 from airgap.model import Finding, Severity
+from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.root import Root
-from airgap.trust.smoke import MAX_RECORD, Attested, SmokeRun, judge, survey
+from airgap.trust.smoke import Attested, SmokeRun, judge, survey
 
 MAX_RECORDS = 32
 """Of one bundle."""

@@ -83,12 +83,6 @@ class Reading:
         }
 
 
-def is_volume(media: Media) -> bool:
-    """Whether a directory means to be a volume rather than a whole bundle. Raises HostError."""
-    marks = (MARK_FILE, LIST_FILE, PARTS_DIRECTORY)
-    return any(entry.path in marks for entry in media.entries(()))
-
-
 def read_volume(media: Media, signed: Signed) -> Reading:
     """Everything about a volume but the bytes of its items, each difference a finding. Raises HostError."""
     statement = signed.statement

@@ -17,14 +17,13 @@ from dataclasses import dataclass, replace
 from airgap.decode import Fields, canonical_json, read_document
 from airgap.errors import InputError
 from airgap.layout import blob_path
+from airgap.media import VOLUME_MARKS
 from airgap.model import BundlePath, Sha256, Sha384, sha384_hex
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.statement import Statement
 
 FORMAT = 1
-MARK_FILE = "volume.json"
-LIST_FILE = "SHA384SUMS"
-PARTS_DIRECTORY = "parts"
+MARK_FILE, LIST_FILE, PARTS_DIRECTORY = VOLUME_MARKS
 
 MAX_MARK = 1024 * 1024
 """Bytes of volume.json; only a list of re-burnt items makes it longer than 400."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airgap import probe as probing
 from airgap.cli import run
 from airgap.decode import Fields
-from airgap.manifest import read_target
+from airgap.destination import read_target
 from airgap.model import Card, Gpu, Platform, Target
 from airgap.probe import Facts, Python, Space, ask, find_pythons, parse_cards, parse_ldd, render_target
 

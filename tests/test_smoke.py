@@ -430,7 +430,7 @@ def test_other_names_in_records_are_refused(stage: Stage, capsys: Read) -> None:
         lambda: (records / record_name(b"")).symlink_to("/etc/passwd"),
         lambda: os.mkfifo(records / record_name(b"")),
         (records / record_name(b"")).mkdir,
-        lambda: (records / record_name(b"")).write_bytes(b"x" * (smoke.MAX_RECORD + 1)),
+        lambda: (records / record_name(b"")).write_bytes(b"x" * (envelope.MAX_RECORD + 1)),
     ):
         make()
         assert run(["verify", str(stage.bundle), *stage.trust]) == 6

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
 from airgap.audit.since import SinceFact
-from airgap.manifest import target_table
+from airgap.destination import target_table
 from airgap.model import Finding, Kind, Provenance, Severity, Sha256, Sha384, Target
 from airgap.trust.instant import render_instant
 

@@ -22,8 +22,9 @@ from airgap.records import MAX_RECORDS, Record, read_record
 from airgap.store import host_errors, write_durably
 from airgap.trust import envelope
 from airgap.trust.decide import survey
+from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.keys import Signer
-from airgap.trust.smoke import MAX_RECORD, PAYLOAD_TYPE
+from airgap.trust.smoke import PAYLOAD_TYPE
 from airgap.trust.statement import Statement
 
 

@@ -26,7 +26,7 @@ from airgap.errors import IntegrityError, PolicyError, TrustError
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
-from airgap.media import Media, shown
+from airgap.media import Media, is_volume, shown
 from airgap.model import Severity
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
@@ -34,7 +34,6 @@ from airgap.provenance import describe, of_wheels
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
-from airgap.volume_reading import is_volume
 
 MAX_SHOWN = 25
 """Findings that the page repeats, the worst first: an image of a distribution alone may have a dozen."""

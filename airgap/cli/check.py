@@ -19,8 +19,9 @@ from airgap.connected.opener import IMAGE_LIMIT, Opener
 from airgap.connected.serving_code import GivenCode, read_given, with_unmet
 from airgap.connected.suggest import suggest
 from airgap.decode import read_capped
+from airgap.destination import target_table
 from airgap.lock import Lock, parse_lock
-from airgap.manifest import Manifest, load_manifest, target_table
+from airgap.manifest import Manifest, load_manifest
 from airgap.media import Media
 from airgap.model import Sha256, Target
 from airgap.pinned import trusted_root

@@ -16,8 +16,8 @@ from airgap.connected.gap import gather_gap, read_asked
 from airgap.connected.metered import Metered
 from airgap.connected.offers import Places, default_index
 from airgap.connected.opener import Opener
+from airgap.destination import target_table
 from airgap.errors import HostError
-from airgap.manifest import target_table
 from airgap.model import Platform, Target
 from airgap.readiness.gap import Gap
 from airgap.readiness.gap_page import gap_page

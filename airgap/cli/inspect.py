@@ -14,8 +14,8 @@ from airgap.cli.stated import base_document, delta_lines, read_envelope, read_st
 from airgap.cli.terminal import emit, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
+from airgap.destination import target_table
 from airgap.lock import Lock, distinct_files, parse_lock
-from airgap.manifest import target_table
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
 from airgap.pinned import carried_roots, newest, trusted_root

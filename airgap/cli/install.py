@@ -25,13 +25,12 @@ from airgap.isolated.plan import Plan, require_fit
 from airgap.isolated.receive import Reception, arrived, plan_reception, receive
 from airgap.isolated.site import Site
 from airgap.isolated.venv import MadeVenv, VenvRequest, make_venv, plan_venv, wheels_targets
-from airgap.media import Media, shown
+from airgap.media import Media, is_volume, shown
 from airgap.model import Finding
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.trust.root import Floor
 from airgap.units import human_bytes, human_seconds
-from airgap.volume_reading import is_volume
 
 if TYPE_CHECKING:
     from airgap.cli.policing import Policed, Policing

@@ -18,10 +18,9 @@ from airgap.isolated.receive import receive as receive_volumes
 from airgap.isolated.site import Site
 from airgap.isolated.stream import receive_stream
 from airgap.layout import ENVELOPE_FILE
-from airgap.media import Media, not_a_bundle, shown
+from airgap.media import Media, is_volume, not_a_bundle, shown
 from airgap.pinned import trusted_root
 from airgap.units import human_bytes
-from airgap.volume_reading import is_volume
 from airgap.wanted import render_only
 
 _PATH = click.Path(path_type=Path, readable=False)

@@ -21,8 +21,9 @@ from airgap.probe import probe
 from airgap.records import Record
 from airgap.store import host_errors, write_durably
 from airgap.trust import envelope
+from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.keys import Signer
-from airgap.trust.smoke import MAX_RECORD, MAX_TAIL, PAYLOAD_TYPE, Attested, SmokeRun, render
+from airgap.trust.smoke import MAX_TAIL, PAYLOAD_TYPE, Attested, SmokeRun, render
 from airgap.units import human_bytes
 
 

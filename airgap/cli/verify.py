@@ -1,6 +1,6 @@
 """`airgap verify`: signatures, and every byte of a bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,23 +13,22 @@ from airgap.cli.options import asked_policy, no_stream, policy_options
 from airgap.cli.records import record_document, record_line
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
-from airgap.cli.volumes import Refused, show_volumes, volumes_document
-from airgap.errors import InputError, IntegrityError, MissingPartError, PolicyError, TrustError
+from airgap.errors import IntegrityError, MissingPartError, PolicyError, TrustError
 from airgap.isolated.counted import Lacking, counted_by, lost_blobs, uses_of
 from airgap.isolated.identity import load_recipient, make_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
-from airgap.media import Media, shown
+from airgap.media import Media, is_volume, shown
 from airgap.pinned import carried_roots, newest, trusted_root
+from airgap.progress import Progress
 from airgap.records import Record, carried_records, record_findings
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
-from airgap.verify import Verification, examine, open_signed
-from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
-from airgap.volume_reading import is_volume
+from airgap.verify import Signed, Verification, examine, open_signed
 
 if TYPE_CHECKING:
     from airgap.cli.policing import Policed
+    from airgap.cli.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,54 +98,54 @@ def verify(
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
     progress = progress_for(json=as_json)
     found: list[_Verified] = []
-    volumes: list[tuple[Media, Judgement]] = []
-    refused: list[Refused] = []
+
+    def signed_as_trusted(media: Media) -> Signed:
+        nonlocal trusted
+        trusted = newest(trusted, carried_roots(media, trusted))
+        return open_signed(media, trusted, now, memory.accepted, recipient)
+
     with ExitStack() as opened:
-        for bundle in bundles:
-            media = opened.enter_context(Media(bundle))
-            volume = is_volume(media)
-            if volume and policing:
-                raise click.UsageError(f"--policy looks into whole bundles, and {bundle} is a volume")
-            try:
-                trusted = newest(trusted, carried_roots(media, trusted))
-                signed = open_signed(media, trusted, now, memory.accepted, recipient)
-            except (TrustError, InputError, IntegrityError) as error:
-                if not volume:
-                    raise
-                refused.append(Refused(shown(str(bundle)), error))
-                continue
-            if volume:
-                volumes.append((media, judge_volume(media, signed, progress=progress, jobs=jobs)))
-                continue
+        given = [opened.enter_context(Media(bundle)) for bundle in bundles]
+        volumes = [media for media in given if is_volume(media)]
+        if volumes and policing:
+            raise click.UsageError(f"--policy looks into whole bundles, and {volumes[0].root} is a volume")
+        for media in (one for one in given if one not in volumes):
+            signed = signed_as_trusted(media)
             contents, findings = examine(media, signed, progress=progress, jobs=jobs)
             records = carried_records(media, trusted, now)
             findings = (*findings, *signed.judged.findings, *record_findings(records))
             verification = Verification(signed.judged, contents, findings)
-            lacking = _lacking(verification, Site(site), bundle) if site else None
+            lacking = _lacking(verification, Site(site), media.root) if site else None
             policed = None
             if policing and verification.sound:
                 policed = policing.bundle(media, verification, now, recipient, progress)
-            found.append(_Verified(bundle, verification, lacking, records, policed))
+            found.append(_Verified(media.root, verification, lacking, records, policed))
             if not as_json:
                 _show(found[-1])
-        collections = collect(volumes, progress)
+        judged = _judge_volumes(volumes, signed_as_trusted, progress, jobs) if volumes else None
     if as_json:
-        emit({"bundles": [_document(one) for one in found], **volumes_document(collections, refused)})
-    else:
-        show_volumes(collections, refused)
-    return _exit_code(found, collections, refused)
+        of_volumes = judged.document() if judged else {"collections": [], "refused": []}
+        emit({"bundles": [_document(one) for one in found], **of_volumes})
+    elif judged:
+        judged.show()
+    return _exit_code(found, judged)
 
 
-def _exit_code(
-    found: Sequence[_Verified], collections: Sequence[Collection], refused: Sequence[Refused]
-) -> int:
+def _judge_volumes(
+    volumes: Sequence[Media], signed_by: Callable[[Media], Signed], progress: Progress, jobs: int | None
+) -> "Volumes":
+    from airgap.cli.volumes import judge_volumes  # noqa: PLC0415 - whole bundles start faster without
+
+    return judge_volumes(volumes, signed_by, progress=progress, jobs=jobs)
+
+
+def _exit_code(found: Sequence[_Verified], volumes: "Volumes | None") -> int:
     """The gravest first: trust, then bytes that differ, then what is not here."""
-    if any(isinstance(one.error, TrustError) for one in refused):
+    if volumes and volumes.untrusted:
         return TrustError.exit_code
-    if refused or not all((*(one.verification.sound for one in found), *(one.sound for one in collections))):
+    if not all(one.verification.sound for one in found) or (volumes and not volumes.sound):
         return IntegrityError.exit_code
-    lacking = any(one.lacking and one.lacking.blobs for one in found)
-    if lacking or not all(one.complete for one in collections):
+    if any(one.lacking and one.lacking.blobs for one in found) or (volumes and not volumes.complete):
         return MissingPartError.exit_code
     return PolicyError.exit_code if any(one.policed and one.policed.broken for one in found) else 0
 

@@ -1,16 +1,18 @@
 """What the verbs of the isolated side show of volumes: each by itself, then what they are together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
 
 from airgap.cli.terminal import print_error, print_findings, printable
-from airgap.errors import AirgapError
-from airgap.media import shown
+from airgap.errors import AirgapError, InputError, IntegrityError, TrustError
+from airgap.media import Media, shown
+from airgap.progress import Progress
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
-from airgap.verify_volumes import Collection, Judgement
+from airgap.verify import Signed
+from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
 from airgap.volume_reading import Reading
 from airgap.volumes import Medium, medium_options
 from airgap.wanted import Wanted, render_only
@@ -24,22 +26,59 @@ class Refused:
     error: AirgapError
 
 
-def show_volumes(collections: Sequence[Collection], refused: Sequence[Refused]) -> None:
-    """Every volume, and after those of one bundle what they are together."""
-    for one in refused:
-        show_refused(one)
-    for collection in collections:
-        for judgement in collection.judgements:
-            show_judgement(judgement)
-        show_collection(collection)
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """All volumes that were named: by the bundle they are of, and those that may not be believed."""
+
+    collections: tuple[Collection, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+    @property
+    def untrusted(self) -> bool:
+        return any(isinstance(one.error, TrustError) for one in self.refused)
+
+    @property
+    def sound(self) -> bool:
+        return not self.refused and all(one.sound for one in self.collections)
+
+    @property
+    def complete(self) -> bool:
+        return all(one.complete for one in self.collections)
+
+    def show(self) -> None:
+        """Every volume, and after those of one bundle what they are together."""
+        for one in self.refused:
+            show_refused(one)
+        for collection in self.collections:
+            for judgement in collection.judgements:
+                show_judgement(judgement)
+            show_collection(collection)
+
+    def document(self) -> dict[str, object]:
+        """The same for `--json`."""
+        return {
+            "collections": [collection_document(collection) for collection in self.collections],
+            "refused": [refused_document(one) for one in self.refused],
+        }
 
 
-def volumes_document(collections: Sequence[Collection], refused: Sequence[Refused]) -> dict[str, object]:
-    """The same for `--json`."""
-    return {
-        "collections": [collection_document(collection) for collection in collections],
-        "refused": [refused_document(one) for one in refused],
-    }
+def judge_volumes(
+    volumes: Sequence[Media], open_signed: Callable[[Media], Signed], *, progress: Progress, jobs: int | None
+) -> Volumes:
+    """Each volume by itself, then all of one bundle together. Raises HostError.
+
+    `open_signed` may raise TrustError, InputError or IntegrityError for what may not be believed.
+    """
+    judged: list[tuple[Media, Judgement]] = []
+    refused: list[Refused] = []
+    for media in volumes:
+        try:
+            signed = open_signed(media)
+        except (TrustError, InputError, IntegrityError) as error:
+            refused.append(Refused(shown(str(media.root)), error))
+            continue
+        judged.append((media, judge_volume(media, signed, progress=progress, jobs=jobs)))
+    return Volumes(tuple(collect(judged, progress)), tuple(refused))
 
 
 def show_refused(refused: Refused) -> None:

@@ -16,8 +16,8 @@ from airgap.readiness.judgement import SmokeRecord
 from airgap.readiness.ran import read_attested, why_not_of, why_not_on
 from airgap.records import Record, carried_records, read_record
 from airgap.trust.decide import survey
+from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.root import Root
-from airgap.trust.smoke import MAX_RECORD
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 from airgap.connected.source import Context
 from airgap.connected.transfer import Transfer
 from airgap.decode import Fields, parse_toml, read_capped
+from airgap.destination import read_target
 from airgap.errors import InputError
 from airgap.lock import Lock, parse_lock, require_current
-from airgap.manifest import MAX_MANIFEST, Manifest, WheelsRequest, load_manifest, read_target
+from airgap.manifest import MAX_MANIFEST, Manifest, WheelsRequest, load_manifest
 from airgap.model import Target
 from airgap.progress import Progress
 from airgap.store import Store

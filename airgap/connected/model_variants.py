@@ -13,8 +13,9 @@ from airgap.connected.hub import Hub
 from airgap.connected.model_claims import read_headers
 from airgap.connected.source import Context, Resolved
 from airgap.decode import canonical_json
+from airgap.destination import target_table
 from airgap.errors import BlockedError, SourceError
-from airgap.manifest import ModelRequest, VariantsRequest, request_digest, target_table
+from airgap.manifest import ModelRequest, VariantsRequest, request_digest
 from airgap.model import Finding, Gpu, ModelArtifact, Severity, Variant
 from airgap.readiness.nvfp4 import assess
 from airgap.readiness.variants import Candidate, choose, format_of

@@ -10,8 +10,7 @@ from enum import StrEnum
 
 from airgap.decode import Fields, canonical_json, read_document
 from airgap.errors import InputError
-from airgap.manifest import VERSION_PATTERN
-from airgap.model import NAME_PATTERN, Sha256, Sha384, sha256_hex, sha384_hex
+from airgap.model import NAME_PATTERN, VERSION_PATTERN, Sha256, Sha384, sha256_hex, sha384_hex
 from airgap.trust.instant import EPOCH, parse_instant, render_instant
 
 FORMAT = 1

@@ -18,6 +18,9 @@ from airgap.trust.keys import Algorithm, Holder, Message, PublicKey, Signer, sha
 MAX_ENVELOPE = MAX_DOCUMENT
 """Bytes; a statement over 100 000 blobs makes an envelope of 27 MB."""
 
+MAX_RECORD = 4 * 1024 * 1024
+"""Bytes of the envelope of a smoke record; each blob adds about 400."""
+
 MAX_SIGNATURES = 128
 """Two for each of 64 holders; bounds the work an unsigned envelope can ask for."""
 

@@ -13,9 +13,9 @@ from datetime import datetime
 
 from airgap.decode import Fields, canonical_json, parse_json
 from airgap.errors import InputError, TrustError
-from airgap.manifest import VERSION_PATTERN
 from airgap.model import (
     NAME_PATTERN,
+    VERSION_PATTERN,
     Card,
     Kind,
     Platform,
@@ -27,16 +27,13 @@ from airgap.model import (
 )
 from airgap.trust import envelope
 from airgap.trust.decide import MAX_AHEAD
-from airgap.trust.envelope import Envelope, Tally
+from airgap.trust.envelope import MAX_RECORD, Envelope, Tally
 from airgap.trust.instant import EPOCH, parse_instant, render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import STATEMENT_TYPE
 
 PAYLOAD_TYPE = "application/vnd.airgap.smoke.v1+json"
 PREDICATE_TYPE = "https://airgap.dev/smoke/v1"
-
-MAX_RECORD = 4 * 1024 * 1024
-"""Bytes of the envelope; each blob adds about 400."""
 
 MAX_TAIL = 64 * 1024
 """Bytes of the command's output that a record may quote."""

@@ -11,10 +11,11 @@ from datetime import datetime
 from functools import partial
 
 from airgap.decode import Fields, canonical_json, parse_json
+from airgap.destination import read_audience, read_target, target_table
 from airgap.errors import InputError
-from airgap.manifest import VERSION_PATTERN, read_audience, read_target, target_table
 from airgap.model import (
     NAME_PATTERN,
+    VERSION_PATTERN,
     Kind,
     Sha256,
     Sha384,

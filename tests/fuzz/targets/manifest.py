@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from airgap.decode import Fields
-from airgap.manifest import parse_manifest, read_target, request_digest, target_table
+from airgap.destination import read_target, target_table
+from airgap.manifest import parse_manifest, request_digest
 from tests.fuzz.harness import accepted
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
