@@ -45,7 +45,7 @@ from airgap.trust.statement import SUMS, Statement
 from airgap.workers import spread
 
 DIRECTORIES = frozenset({VERIFY_DIRECTORY, "blobs", "blobs/sha256"})
-HASH_CHUNK = 128 * 1024
+HASH_CHUNK = 512 * 1024
 """Bytes per read: what was just read is still in the CPU's second-level cache when it is hashed."""
 
 MAX_SUPERFLUOUS = 1000

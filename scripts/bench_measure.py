@@ -64,6 +64,7 @@ def run(contender: Contender) -> Cost:
     """Exits when the command fails or its result is not what was asked for."""
     launch = [sys.executable, "-I", "-S", "-c", LAUNCH, *contender.argv]
     environment = {**os.environ, **contender.environment}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs start from their bytecode
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=True)
     code, *cost = json.loads(done.stdout.splitlines()[-1])
     if code or not contender.proven():

@@ -37,9 +37,10 @@ BILLS = {
 LEVELS = [
     {"model", "errors", "progress", "units", "__init__"},
     {"decode", "store", "workers", "oci", "tags", "base32", "patch"},
-    {"manifest"},
+    {"destination"},
     {
         "lock",
+        "manifest",
         "pylock",
         "modelpack",
         "provenance",
