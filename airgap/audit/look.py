@@ -22,8 +22,8 @@ from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, sniff
 from airgap.audit.wheel_seen import WheelSeen
 from airgap.errors import InputError, IntegrityError
 from airgap.model import Sha256
-from airgap.readers.decompress import Readable, UnreadableLayer, decompressed
-from airgap.readers.source import BytesSource
+from airgap.readers.decompress import UnreadableLayer, decompressed
+from airgap.readers.source import BytesSource, Readable
 from airgap.readers.tar import EntryKind, TarStream
 from airgap.readers.zip import Archive
 

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from airgap.errors import InputError
-from airgap.readers.decompress import Readable
-from airgap.readers.source import inside
+from airgap.readers.source import Readable, inside
 
 CHUNK = 1024 * 1024
 

@@ -39,7 +39,7 @@ from airgap.media import Media
 from airgap.model import Finding, Severity, Sha256, Sha384, bundle_path
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
-from airgap.readers.decompress import Readable
+from airgap.readers.source import Readable
 from airgap.readers.tar import EntryKind, TarStream
 from airgap.store import host_errors
 from airgap.trust.blobs import StatedBlob

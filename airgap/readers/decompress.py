@@ -10,19 +10,15 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 from airgap.errors import InputError
+from airgap.readers.ahead import ahead
+from airgap.readers.source import Readable
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 ZSTD_REMEDY = "pip install 'airgap[images]', which brings zstandard"
-
-
-class Readable(Protocol):
-    """What can be read forward: at most `count` bytes, none at the end."""
-
-    def read(self, count: int, /) -> bytes: ...
 
 
 class UnreadableLayer(InputError):
@@ -31,19 +27,25 @@ class UnreadableLayer(InputError):
 
 @contextmanager
 def decompressed(stream: BinaryIO, what: str) -> Iterator[Readable]:
-    """The tar inside `stream`, which is a layer blob from its start.
+    """The tar inside `stream`, a layer blob from its start. A large one is unpacked in a thread of its own.
 
     Raises UnreadableLayer for a compression that is not available, InputError when the data is damaged,
     also from `read`.
     """
-    head = stream.read(4)
-    whole = io.BufferedReader(_Rejoined(head, stream), 1 << 20)
+    if isinstance(stream, io.BufferedReader):  # a file, which decompressors read without a copy on the way
+        whole, head = stream, stream.peek(4)[:4]
+    else:
+        head = stream.read(4)
+        whole = io.BufferedReader(_Rejoined(head, stream), 1 << 20)
     if head.startswith(GZIP):
-        yield _Guarded(_open_gzip(whole), what)
+        packed = _open_gzip(whole)
     elif head == ZSTD:
-        yield _Guarded(_open_zstd(whole, what), what)
+        packed = _open_zstd(whole, what)
     else:
         yield whole
+        return
+    with ahead(_Guarded(packed, what)) as inside:
+        yield inside
 
 
 class _Rejoined(io.RawIOBase):

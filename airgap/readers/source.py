@@ -14,6 +14,12 @@ from typing import Protocol
 from airgap.errors import InputError
 
 
+class Readable(Protocol):
+    """What can be read forward: at most `count` bytes, none at the end."""
+
+    def read(self, count: int, /) -> bytes: ...
+
+
 class Source(Protocol):
     """Bytes that do not change. `digest` is their sha256 in hex, '' when nobody has said it."""
 

@@ -7,9 +7,10 @@ size alone, sparse files. Everything is capped before it is read: whoever made t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from airgap.errors import InputError
-from airgap.readers.decompress import Readable
+from airgap.readers.source import Readable
 
 BLOCK = 512
 SKIP = 1024 * 1024
@@ -123,7 +124,6 @@ class TarStream:
 
     def _entry(self, header: bytes, kind: bytes, size: int, extended: dict[str, str]) -> Entry:
         path = extended.get("GNU.sparse.name") or extended.get("path") or _path(header)
-        target = extended.get("linkpath") or _text(header[157:257])
         found = _KINDS.get(kind)
         if found is None:
             raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
@@ -131,6 +131,7 @@ class TarStream:
             found = EntryKind.DIRECTORY  # how tar wrote directories before it had a type for them
         mode, uid, gid = (_lenient(header[at : at + 8]) for at in (100, 108, 116))
         if found is not EntryKind.FILE:
+            target = extended.get("linkpath") or _text(header[157:257])
             return Entry(path, found, 0, target, mode=mode & 0o7777, uid=uid, gid=gid)
         if "size" in extended:
             size = self._decimal(extended["size"])
@@ -219,6 +220,7 @@ class TarStream:
         return InputError(f"{self.what}: the archive ends early", remedy="fetch the image again")
 
 
+@lru_cache  # of each a layer has few
 def _lenient(field: bytes) -> int:
     """Mode, user or group; 0 for what is no number, as builders write for an owner they do not know."""
     if field[:1] in (b"\x80", b"\xff"):
