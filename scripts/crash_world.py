@@ -51,10 +51,13 @@ class Scene:
 class World:
     """Below `place` a site and the catalogue it feeds; the media stay outside of what crashes.
 
-    `copies`, where it is given, is a catalogue on another file system than the site's.
+    `copies`, where it is given, is a catalogue on another file system than the site's; `only` are the
+    names of scenes, all where there is none.
     """
 
-    def __init__(self, media: Path, place: Path, copies: Path | None = None) -> None:
+    def __init__(
+        self, media: Path, place: Path, copies: Path | None = None, only: Sequence[str] = ()
+    ) -> None:
         self.place = place
         self.site = place / "site"
         self.weights = place / "weights"
@@ -95,7 +98,10 @@ class World:
         ]
         if copies:
             scenes.append(Scene("install, copying models", [*second, "--models-dir", str(copies)], [first]))
-        self.scenes = tuple(scenes)
+        names = {scene.name for scene in scenes}
+        if unknown := set(only) - names:
+            sys.exit(f"no such scene: {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
+        self.scenes = tuple(scene for scene in scenes if not only or scene.name in only)
 
     def build(self, scene: Scene) -> None:
         """The site as the scene begins; its history happens once."""
@@ -197,6 +203,11 @@ class Ends:
     after: dict[str, bytes] | None
     models_before: dict[str, dict[str, bytes]]
     models_after: dict[str, dict[str, bytes]]
+    generations_after: list[str]
+
+
+def _generations(site: Path) -> list[str]:
+    return sorted(os.listdir(site / "generations"))
 
 
 def ends(world: World, scene: Scene) -> Ends:
@@ -206,7 +217,7 @@ def ends(world: World, scene: Scene) -> Ends:
         argv = world.command(scene)
         done = subprocess.run(argv, stdin=given, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return Ends(before, snapshot(world.site), models_before, world.models())
+    return Ends(before, snapshot(world.site), models_before, world.models(), _generations(world.site))
 
 
 def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -> list[str]:
@@ -223,6 +234,8 @@ def judge(world: World, scene: Scene, states: Ends, *, finished: bool = False) -
         wrong.append(
             "reported as done, and it is not" if finished else "neither the old state nor the new one"
         )
+    if finished and _generations(world.site) != states.generations_after:
+        wrong.append("reported as done, and not the generations of the new state are there")
     wrong += _judge_models(models, states, finished=finished)
     wrong += _expect(world, "status --verify", ["status", "--verify"])
     receives = scene.arguments[0] == "receive"
