@@ -1,12 +1,16 @@
 """The bytes of a zip member, unpacked step by step; copies of the state make any offset reachable.
 
+`passing` gives them once and in order, through `isal` where it is installed, in half of zlib's time.
 A shared object of 460 MB has the list of its sections at its end and what they hold in the middle.
 `MemberSource` reads both without holding it: it keeps a copy of the decompressor (some 45 KB) for every
 16 MiB that it passed, and starts again at the nearest.
 """
 
+import importlib
 import zlib
-from typing import Final, Protocol
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final, Protocol
 
 from airgap.errors import InputError, IntegrityError
 from airgap.readers.source import Source, inside
@@ -18,6 +22,9 @@ CHUNK = 1024 * 1024
 """Bytes that one step gives at most."""
 
 PACKED_CHUNK = 256 * 1024
+PASSING_CHUNK = 256 * 1024
+"""Bytes that `passing` gives at most: what was just unpacked is still in the CPU's cache when hashed."""
+
 EVERY = 16 * 1024 * 1024
 
 
@@ -79,6 +86,52 @@ class Inflation:
         return b""
 
 
+def passing(source: Source, begin: int, packed: int, method: int, what: str) -> Iterator[bytes]:
+    """A member's bytes from the first to the last, in chunks of at most `CHUNK`; see `Inflation`.
+
+    Raises InputError when they do not unpack. `isal` gives what zlib gives, and also takes Huffman codes that
+    are incomplete (RFC 1951, 3.2.7), which zlib refuses: such a member is held by its CRC-32 alone.
+    """
+    isal = _isal("isal.igzip_lib")
+    if isal is None or method != DEFLATED:
+        place = Inflation(source, begin, packed, method, what)
+        while chunk := place.step():
+            yield chunk
+        return
+    decompressor = isal.IgzipDecompressor(isal.DECOMP_DEFLATE)
+    end = begin + packed
+    while not decompressor.eof:
+        data = b""
+        if decompressor.needs_input:
+            data = source.read(begin, min(PACKED_CHUNK, end - begin))
+            begin += len(data)
+            if not data:
+                raise InputError(f"{what}: its packed bytes end too early")
+        try:
+            out = decompressor.decompress(data, PASSING_CHUNK)
+        except isal.IsalError as error:
+            raise InputError(f"{what}: cannot be unpacked: {error}") from None
+        if out:
+            yield out
+    if behind := end - begin + len(decompressor.unused_data):
+        raise InputError(f"{what}: {behind} bytes lie behind its packed bytes")
+
+
+def crc32(data: bytes, before: int) -> int:
+    """As zlib.crc32, at a sixth of its time where `isal` is installed."""
+    isal = _isal("isal.isal_zlib")
+    return int(isal.crc32(data, before)) if isal else zlib.crc32(data, before)
+
+
+@cache
+def _isal(module: str) -> Any:
+    """One of its modules; None where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        return None
+
+
 class MemberSource:
     """A member as a `Source`. Its CRC-32 is checked when its last byte is passed for the first time.
 
@@ -135,7 +188,7 @@ class MemberSource:
         end = begin + len(chunk)
         if end <= self._checked:
             return
-        self._crc = zlib.crc32(chunk[self._checked - begin :], self._crc)
+        self._crc = crc32(chunk[self._checked - begin :], self._crc)
         self._checked = end
         if end > self._size or (end == self._size and self._crc != self._expected):
             raise IntegrityError(

@@ -7,14 +7,13 @@ encryption, other methods than stored and deflated, and a local header that cont
 """
 
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from airgap.errors import InputError, IntegrityError
 from airgap.model import BundlePath, bundle_path
-from airgap.readers.inflate import DEFLATED, STORED, Inflation, MemberSource
+from airgap.readers.inflate import DEFLATED, STORED, Inflation, MemberSource, crc32, passing
 from airgap.readers.source import Source
 
 MAX_DIRECTORY = 16 * 1024 * 1024
@@ -114,15 +113,18 @@ class Archive:
     def open(self, path: str) -> Iterator[bytes]:
         """A member's bytes in chunks of at most 1 MiB; its end comes only when size and CRC-32 are right."""
         member = self.member(path)
-        inflation = self._inflation(member)
-        crc = 0
-        while inflation.offset <= member.size and (chunk := inflation.step()):
-            crc = zlib.crc32(chunk, crc)
+        begin, what = self._data_begin(member), f"{self.what}: {path}"
+        size = crc = 0
+        for chunk in passing(self._source, begin, member.compressed, member.method, what):
+            size += len(chunk)
+            crc = crc32(chunk, crc)
             yield chunk
-        if (inflation.offset, crc) != (member.size, member.crc):
+            if size > member.size:
+                break
+        if (size, crc) != (member.size, member.crc):
             raise IntegrityError(
                 f"{self.what}: {path}: expected {member.size} bytes with CRC-32 {member.crc:08x},"
-                f" found {inflation.offset} or more with {crc:08x}",
+                f" found {size} or more with {crc:08x}",
                 remedy="fetch the archive again",
             )
 
