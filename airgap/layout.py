@@ -277,8 +277,8 @@ def _image_problems(artifact: ContainerArtifact, read: Callable[[Sha256], bytes]
     """
     locked = {file.sha256: file for file in artifact.files}
     pending = {artifact.digest, artifact.root}
-    if artifact.signature and artifact.signature.file:
-        pending |= {file.sha256 for file in artifact.files if file.path == artifact.signature.file}
+    if artifact.signature:
+        pending |= {file.sha256 for file in artifact.files if file.path in artifact.signature.files}
     named: dict[Sha256, int] = {digest: locked[digest].size for digest in pending}
     read_already: set[Sha256] = set()
     while pending:

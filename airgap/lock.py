@@ -139,7 +139,11 @@ def _package_table(package: Package) -> dict[str, object]:
 
 
 def _provenance_table(found: Provenance) -> dict[str, object]:
-    optional = {"publishers": list(found.publishers), "reason": found.reason, "file": found.file}
+    optional = {
+        "publishers": list(found.publishers),
+        "reason": found.reason,
+        "files": list(found.files),
+    }
     return {"state": found.state.value} | {key: value for key, value in optional.items() if value}
 
 
@@ -208,7 +212,7 @@ def _artifact(fields: Fields) -> Artifact | None:
 
 def _wheels(fields: Fields, name: str, request: str, files: tuple[LockedFile, ...]) -> WheelsArtifact:
     packages = tuple(_package(table) for table in fields.tables("packages"))
-    attested = {p.provenance.file for p in packages if p.provenance and p.provenance.file}
+    attested = {path for p in packages if p.provenance for path in p.provenance.files}
     if {package.file for package in packages} | attested != {file.path for file in files}:
         fields.problem("packages", "expected exactly one package for each file")
     return WheelsArtifact(name, request, fields.texts("requirements"), fields.text("python"), packages, files)
@@ -257,9 +261,8 @@ def _container(fields: Fields, name: str, request: str, files: tuple[LockedFile,
         files,
         _provenance(fields, "signature"),
     )
-    signature = artifact.signature.file if artifact.signature else ""
-    if signature and signature not in {file.path for file in files}:
-        fields.problem("signature.file", "is not among the files")
+    if artifact.signature and not set(artifact.signature.files) <= {file.path for file in files}:
+        fields.problem("signature.files", "expected each among the files")
     if not {artifact.digest, artifact.root} <= {file.sha256 for file in files}:
         fields.problem("files", "the image's own manifest is not among them")
     return artifact
@@ -282,8 +285,9 @@ def _package(fields: Fields) -> Package:
         fields.optional_text("yanked"),
         _provenance(fields, "provenance"),
     )
-    if package.provenance and package.provenance.file not in ("", f"{package.file}{PROVENANCE_SUFFIX}"):
-        fields.problem("provenance.file", f"expected {package.file}{PROVENANCE_SUFFIX}")
+    attested = f"{package.file}{PROVENANCE_SUFFIX}"
+    if package.provenance and package.provenance.files not in ((), (attested,)):
+        fields.problem("provenance.files", f"expected {attested} alone")
     fields.done()
     return package
 
@@ -294,15 +298,14 @@ def _provenance(fields: Fields, key: str) -> Provenance | None:
         return None
     states = "|".join(ProvenanceState)
     state = table.text("state", pattern=states, expected=states.replace("|", ", "))
-    file = table.text("file", default="")
     found = Provenance(
         ProvenanceState(state or ProvenanceState.UNKNOWN),
         table.texts("publishers"),
         table.text("reason", default=""),
-        file,
+        table.texts("files"),
     )
-    if bool(file) != (found.state is ProvenanceState.PRESENT):
-        table.problem("file", "expected one where the state is present, and only there")
+    if bool(found.files) != (found.state is ProvenanceState.PRESENT):
+        table.problem("files", "expected some where the state is present, and only there")
     table.done()
     return found
 

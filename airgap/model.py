@@ -234,14 +234,14 @@ PROVENANCE_SUFFIX = ".provenance"
 class Provenance:
     """Attestations of a wheel, or signatures of an image, as they were found upstream.
 
-    `publishers` are who made it, as they claim; `reason` is why it FAILED or is UNKNOWN; `file` is the
-    LockedFile.path of what travels, of an image the manifest of its signatures.
+    `publishers` are who made it, as they claim; `reason` is why it FAILED or is UNKNOWN, or why not all
+    travel; `files` are the LockedFile.path of what travels, of an image the manifests of its signatures.
     """
 
     state: ProvenanceState
     publishers: tuple[str, ...] = ()
     reason: str = ""
-    file: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

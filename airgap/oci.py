@@ -130,6 +130,8 @@ class Descriptor:
     platform: Platform | None = None
     urls: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    """Of what is no image, and of an entry in a list of referrers, what it is."""
 
     @property
     def names_platform(self) -> bool:
@@ -148,6 +150,8 @@ class ImageManifest:
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    """The manifest that this one refers to, if any: it is a signature of it, or the like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,10 @@ def _manifest(fields: Fields, media_type: str) -> ImageManifest:
     if media_type not in MANIFESTS:
         fields.problem("mediaType", f"expected an image manifest, found {media_type[:100]!r}")
     layers = tuple(_descriptor(entry) for entry in fields.tables("layers"))
-    return ImageManifest(media_type, _descriptor(fields.table("config")), layers)
+    subject = fields.optional_table("subject")
+    return ImageManifest(
+        media_type, _descriptor(fields.table("config")), layers, _descriptor(subject) if subject else None
+    )
 
 
 def _descriptor(fields: Fields) -> Descriptor:
@@ -251,6 +258,7 @@ def _descriptor(fields: Fields) -> Descriptor:
         _platform(fields.table("platform")) if fields.has("platform") else None,
         fields.texts("urls"),
         _annotations(fields.table("annotations")) if fields.has("annotations") else {},
+        fields.text("artifactType", default=""),
     )
 
 

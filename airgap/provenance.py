@@ -14,7 +14,7 @@ def describe(found: Provenance | None) -> str:
         return ""
     if found.state is ProvenanceState.PRESENT:
         claimed = f"; claims to be of {_some(found.publishers)}" if found.publishers else ""
-        return f"present, not judged{claimed}"
+        return f"present, not judged{claimed}" + (f"; not all travel: {found.reason}" if found.reason else "")
     return ": ".join(filter(None, (found.state.value, found.reason)))
 
 

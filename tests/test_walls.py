@@ -44,6 +44,7 @@ LEVELS = [
         "pylock",
         "modelpack",
         "provenance",
+        "image_signatures",
         "media",
         "image_tar",
         "registry_credentials",

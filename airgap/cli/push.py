@@ -40,6 +40,7 @@ Exit codes: 0 there and proven, 3 no such artifact or reference, 4 the registry 
 @click.option("--platform", metavar="OS/ARCH", help="Of an index: push this image alone, under its digest.")
 @click.option("--plain-http", is_flag=True, help="Without TLS: who is on the way can read and alter all.")
 @click.option("--mount-from", metavar="REPO", default="", help="A repository there that may share layers.")
+@click.option("--without-signatures", is_flag=True, help="Push no signatures that travelled with an image.")
 @json_option
 def push(
     name: str,
@@ -52,10 +53,12 @@ def push(
     platform: str | None,
     plain_http: bool,
     mount_from: str,
+    without_signatures: bool,
     as_json: bool,
 ) -> None:
     """Push the artifact NAME, container, model, wheels or file, and prove its digest in the registry.
 
+    Signatures that travelled with an image go with it, as they were found. Nobody judges them.
     What the registry holds already is not sent again, so a push that was interrupted goes on when it
     is run again.
     """
@@ -66,7 +69,8 @@ def push(
         raise click.UsageError("--root and --fingerprint judge a --bundle")
     with _open_source(bundle, site, root, fingerprint) as source:
         done = push_parcel(
-            *(source, plan_parcel(source, name, platform), reference, os.environ),
+            *(source, plan_parcel(source, name, platform, signatures=not without_signatures)),
+            *(reference, os.environ),
             progress_for(json=as_json),
             plain_http=plain_http,
             mount_from=mount_from,
@@ -105,6 +109,10 @@ def _show(done: Pushed) -> None:
     click.echo(
         f"  {done.sent} blobs sent, {human_bytes(done.sent_bytes)}; {done.present} were there{mounted}"
     )
+    for one in done.signatures:
+        where = one.tag or "what refers to it"
+        said = f"not there: {one.kept_out}" if one.kept_out else f"under {where}, not judged"
+        click.echo(printable(f"  signatures sha256:{one.digest}: {said}"))
     if done.replaced:
         click.echo(f"  the tag named sha256:{done.replaced} before")
 
@@ -117,4 +125,8 @@ def _document(done: Pushed) -> dict[str, object]:
         "present": done.present,
         "mounted": done.mounted,
         "replaced": f"sha256:{done.replaced}" if done.replaced else None,
+        "signatures": [
+            {"digest": f"sha256:{one.digest}", "tag": one.tag or None, "kept_out": one.kept_out or None}
+            for one in done.signatures
+        ],
     }

@@ -11,7 +11,8 @@ from typing import Protocol
 from airgap.connected.archives import TarFiles
 from airgap.connected.local_images import DockerImage, open_image
 from airgap.connected.registry import Registry
-from airgap.connected.signatures import judge_signature, with_signature
+from airgap.connected.signatures import judge as judge_signatures
+from airgap.connected.signatures import with_signature
 from airgap.connected.source import Context, Resolved, copy_local
 from airgap.errors import InputError, IntegrityError
 from airgap.manifest import ContainerRequest, request_digest
@@ -250,7 +251,7 @@ def _findings(artifact: ContainerArtifact, request: ContainerRequest, target: Ta
                 f"sha256:{artifact.root}",
                 "name an image for that platform, or correct [target] platform",
             )
-    yield from judge_signature(artifact)
+    yield from judge_signatures(artifact)
     if any(file.media_type.endswith("+zstd") for file in artifact.files):
         yield Finding(
             "container-zstd",

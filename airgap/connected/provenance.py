@@ -87,7 +87,7 @@ def _ask(wheel: LockedFile, url: str, logins: Sequence[str], context: Context, s
     context.store.add_bytes(reply.body)
     digest = Sha256(hashlib.sha256(reply.body).hexdigest())
     file = LockedFile(path, len(reply.body), digest, Remote(url))
-    return Provenance(ProvenanceState.PRESENT, publishers, file=path), file
+    return Provenance(ProvenanceState.PRESENT, publishers, files=(path,)), file
 
 
 def _one_line(error: InputError | SourceError) -> str:

@@ -4,7 +4,8 @@ Source: OCI distribution-spec v1.1, "Pulling manifests" and "Pulling blobs".
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -12,20 +13,27 @@ from airgap.connected.http import TlsFailure
 from airgap.connected.registry_auth import RegistryAuth
 from airgap.connected.transfer import Download, HttpRefusal, Reply, Transfer
 from airgap.errors import InputError, IntegrityError, SourceError
+from airgap.image_signatures import referrers_tag
 from airgap.model import LockedFile, Remote, Sha256
 from airgap.oci import (
     INDEXES,
     MANIFESTS,
     MAX_CONFIG,
     MAX_MANIFEST,
+    OCI_INDEX,
     Descriptor,
     Document,
+    ImageIndex,
     Reference,
+    parse_image,
 )
 from airgap.registry_protocol import api_host, error_words, refused
 
 MIRRORS = "AIRGAP_REGISTRY_MIRRORS"
 """`registry=URL` pairs, separated by commas or spaces; the registry's requests go to the URL instead."""
+
+MAX_PAGES = 10
+"""Of a list of referrers, each at most MAX_MANIFEST bytes."""
 
 _LABEL_DIGITS = 12
 
@@ -86,6 +94,32 @@ class Registry:
             return None
         return self._document(reply, None)
 
+    def referrers(self, subject: Sha256) -> Iterator[Descriptor]:
+        """What refers to the manifest of this sha256, as the registry lists it; read as it is asked for.
+
+        Source: distribution-spec v1.1, "Listing Referrers"; a registry without that API is asked for the
+        tag that stands in for it. Raises as `top` does, and InputError for what is no such list.
+        """
+        what = f"what refers to sha256:{subject}"
+        query = ""
+        for _ in range(MAX_PAGES):
+            path = f"referrers/sha256:{subject}{query}"
+            allow = (200, *((400, 404, 405, 406) if not query else ()))
+            reply = self._reply(path, what, MAX_MANIFEST, {"accept": OCI_INDEX}, allow)
+            document: Document | None = Document(reply.body, _media_type(reply))
+            if not query and (reply.status != 200 or _media_type(reply) != OCI_INDEX):
+                document, reply = self.tagged(referrers_tag(subject)), replace(reply, headers={})
+            if document is None:
+                return
+            listed = parse_image(document.data, what, media_type=document.media_type)
+            if not isinstance(listed, ImageIndex):
+                raise InputError(f"{what}: expected an index, found {listed.media_type}")
+            yield from listed.manifests
+            query = _next_page(reply)
+            if not query:
+                return
+        raise InputError(f"{what}: more than {MAX_PAGES} pages")
+
     def blob(self, descriptor: Descriptor, part: str, max_bytes: int) -> bytes:
         """A small blob, whole. Raises SourceError (TooLarge among them) or IntegrityError."""
         reply = self._get(f"blobs/sha256:{descriptor.digest}", part, max_bytes, {})
@@ -143,11 +177,17 @@ class Registry:
 
     def _document(self, reply: Reply, digest: Sha256 | None) -> Document:
         self._check(reply, digest)
-        media_type = reply.headers.get("content-type", "").partition(";")[0].strip()
-        return Document(reply.body, media_type)
+        return Document(reply.body, _media_type(reply))
 
-    def _reply(self, path: str, part: str, max_bytes: int, headers: Mapping[str, str]) -> Reply:
-        """An answer of 200 or 404."""
+    def _reply(
+        self,
+        path: str,
+        part: str,
+        max_bytes: int,
+        headers: Mapping[str, str],
+        allow: Sequence[int] = (200, 404),
+    ) -> Reply:
+        """An answer of a status in `allow`."""
         what = f"{part} of {self.image}"
         try:
             reply = self._transfer.get(
@@ -156,7 +196,7 @@ class Registry:
                 max_bytes=max_bytes,
                 headers=headers,
                 auth=self.auth,
-                allow=(200, 401, 403, 404),
+                allow=(*allow, 401, 403),
             )
         except TlsFailure as error:
             raise TlsFailure(
@@ -191,6 +231,17 @@ class Registry:
                     f" expected {one[:80]}, found sha256:{found} ({len(reply.body)} bytes)",
                     remedy="a proxy or the registry altered them: ask its operator, or name another source",
                 )
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("content-type", "").partition(";")[0].strip()
+
+
+def _next_page(reply: Reply) -> str:
+    """The query of the next page (RFC 8288, `rel="next"`), '' for none; the place stays the one we asked."""
+    match = re.search(r'<([^<>]*)>\s*;\s*rel="?next"?', reply.headers.get("link", ""))
+    query = urlsplit(match[1]).query if match else ""
+    return f"?{query}" if query else ""
 
 
 def find_mirror(registry: str, environ: Mapping[str, str]) -> str:

@@ -1,21 +1,24 @@
-"""Who says that they vouch for an image: cosign's signatures of it in its repository, carried as they are.
+"""Who says that they vouch for an image: signatures of it in its repository, carried as they are.
 
-Source: cosign's specs/SIGNATURE_SPEC.md: under the tag `sha256-<hex>.sig` lies a manifest each layer of
-which is a payload that names the image's digest ("simple signing"), with its signature in an annotation.
-What is checked is that each is about exactly this image; signatures are not judged. Those kept by the
-referrers API (OCI 1.1) alone are not looked for.
+They are looked for under cosign's tag, `sha256-<hex>.sig`, and among what refers to the image (OCI
+distribution-spec v1.1, "Listing Referrers"), where notation and newer cosign keep them. What is checked is
+that each is about exactly this image; signatures are not judged.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-
-from cryptography import x509
 
 from airgap.connected.registry import Registry
 from airgap.connected.source import Context
 from airgap.connected.transfer import TooLarge
-from airgap.decode import Fields, parse_json
 from airgap.errors import InputError, IntegrityError, SourceError
+from airgap.image_signatures import (
+    MAX_PAYLOAD,
+    judge_signature,
+    maybe_signature,
+    signature_layers,
+    signature_tag,
+)
 from airgap.model import (
     BundlePath,
     ContainerArtifact,
@@ -26,128 +29,121 @@ from airgap.model import (
     Severity,
     Sha256,
 )
-from airgap.oci import Descriptor, Document, ImageManifest, parse_image
+from airgap.oci import MANIFESTS, Descriptor, Document, ImageManifest, parse_image
 
-PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
-SIGNATURE = "dev.cosignproject.cosign/signature"
-CERTIFICATE = "dev.sigstore.cosign/certificate"
-MAX_PAYLOAD = 1024 * 1024
-"""Bytes of what one signature signs, and of the config; cosign's own are below 1 KB."""
 MAX_SIGNATURES = 100
-"""Of one image: each is a request."""
-MAX_IDENTITIES = 5
-"""Of one certificate; Fulcio writes one."""
-_UNREADABLE = (
-    ValueError,
-    x509.ExtensionNotFound,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
+"""Of one image, and manifests that may hold one: each is a request."""
 
 
 def with_signature(artifact: ContainerArtifact, registry: Registry, context: Context) -> ContainerArtifact:
     """The artifact with what its repository has as its signatures, which travel where they are about it.
 
-    Of an index from which one platform travels, its own signature is taken before the platform's. A
-    registry that cannot be asked makes it UNKNOWN, no error.
+    Of an index from which one platform travels, both its own and the platform's are taken. A registry that
+    cannot be asked makes it UNKNOWN, no error; one that is malformed or about another image makes all FAILED.
     """
-    for digest in dict.fromkeys((artifact.digest, artifact.root)):
-        try:
-            document = registry.tagged(f"sha256-{digest}.sig")
-            if document is None:
-                continue
-            files, publishers = _read(document, digest, registry, context)
-            _require_same_sizes(artifact.files, files)
-        except (InputError, IntegrityError, TooLarge) as error:
-            return replace(artifact, signature=_without(ProvenanceState.FAILED, error))
-        except SourceError as error:
-            return replace(artifact, signature=_without(ProvenanceState.UNKNOWN, error))
-        found = Provenance(ProvenanceState.PRESENT, publishers, file=files[0].path)
-        known = {file.sha256 for file in artifact.files}
-        more = tuple(file for file in files if file.sha256 not in known)
-        return replace(artifact, files=artifact.files + more, signature=found)
-    return replace(artifact, signature=Provenance(ProvenanceState.ABSENT))
-
-
-def _require_same_sizes(image: Sequence[LockedFile], signature: Sequence[LockedFile]) -> None:
-    """Raises InputError where one digest would be locked with two sizes."""
-    sizes = {file.sha256: file.size for file in image}
-    for file in signature:
-        if sizes.get(file.sha256, file.size) != file.size:
-            raise InputError(
-                f"sha256:{file.sha256} has {sizes[file.sha256]} bytes in the image, here {file.size}"
-            )
-
-
-def _without(state: ProvenanceState, error: InputError | IntegrityError | SourceError) -> Provenance:
-    return Provenance(state, reason=" ".join(error.message.split())[:500])
-
-
-def _read(
-    document: Document, image: Sha256, registry: Registry, context: Context
-) -> tuple[list[LockedFile], tuple[str, ...]]:
-    """The blobs of a manifest of signatures, itself the first, and who signed as they claim."""
-    what = f"signatures of sha256:{image}"
-    manifest = parse_image(document.data, what, media_type=document.media_type)
-    if not isinstance(manifest, ImageManifest) or not 0 < len(manifest.layers) <= MAX_SIGNATURES:
-        raise InputError(f"{what}: expected a manifest of 1 to {MAX_SIGNATURES} signatures")
-    _fetch(manifest.config, "the config of a signature", registry, context)
-    publishers: list[str] = []
-    for layer in manifest.layers:
-        if layer.media_type != PAYLOAD or not layer.annotations.get(SIGNATURE):
-            raise InputError(f"{what}: expected layers of {PAYLOAD} with a signature")
-        judge_payload(_fetch(layer, "a signature", registry, context), image, what)
-        publishers += _identities(layer.annotations.get(CERTIFICATE, ""), what)
-    context.store.add_bytes(document.data)
-    blobs = {d.digest: d for d in (manifest.config, *manifest.layers)}.values()
-    return [
-        _file(Descriptor(manifest.media_type, document.digest, len(document.data)), registry, manifest=True),
-        *(_file(blob, registry) for blob in blobs),
-    ], tuple(dict.fromkeys(publishers))
-
-
-def _fetch(blob: Descriptor, part: str, registry: Registry, context: Context) -> bytes:
-    data = registry.blob(blob, part, MAX_PAYLOAD)
-    if len(data) != blob.size:
-        raise InputError(f"{part} has {len(data)} bytes, its manifest says {blob.size}")
-    context.store.add_bytes(data)
-    return data
-
-
-def _file(blob: Descriptor, registry: Registry, *, manifest: bool = False) -> LockedFile:
-    path = BundlePath(f"blobs/sha256/{blob.digest}")
-    origin = registry.document_origin(blob.digest) if manifest else registry.blob_origin(blob)
-    return LockedFile(path, blob.size, blob.digest, origin, blob.media_type)
-
-
-def judge_payload(data: bytes, image: Sha256, what: str) -> None:
-    """Raises InputError unless the payload names the image by its digest."""
-    fields = Fields(parse_json(data, what, max_bytes=MAX_PAYLOAD, floats=True))
-    named = fields.table("critical").table("image").text("docker-manifest-digest")
-    if named != f"sha256:{image}":
-        fields.problem("critical.image", f"expected sha256:{image}, found {named[:100] or 'none'}")
-    fields.raise_if_bad(what)
-
-
-def _identities(certificate: str, what: str) -> list[str]:
-    """The e-mail addresses and URIs in a signer's certificate (Fulcio's), which nobody judged."""
-    if not certificate:
-        return []
+    search = _Search(registry, context, artifact)
+    reason = ""
     try:
-        extension = x509.load_pem_x509_certificate(certificate.encode()).extensions
-        names = extension.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = [
-            *names.get_values_for_type(x509.RFC822Name),
-            *names.get_values_for_type(x509.UniformResourceIdentifier),
-        ]
-    except _UNREADABLE as error:
-        raise InputError(f"{what}: a certificate that cannot be read: {str(error)[:100]}") from None
-    return [name[:200] for name in found[:MAX_IDENTITIES] if name.isprintable()]
+        try:
+            for digest in dict.fromkeys((artifact.digest, artifact.root)):
+                search.tagged(digest)
+                search.referring(digest)
+        except TooLarge:
+            raise
+        except SourceError as error:  # it is asked no more: each request would cost all the retries
+            reason = _one_line(error)
+    except (InputError, IntegrityError, TooLarge) as error:
+        return replace(artifact, signature=Provenance(ProvenanceState.FAILED, reason=_one_line(error)))
+    if not search.manifests:
+        state = ProvenanceState.UNKNOWN if reason else ProvenanceState.ABSENT
+        return replace(artifact, signature=Provenance(state, reason=reason))
+    found = Provenance(ProvenanceState.PRESENT, tuple(search.publishers), reason, tuple(search.manifests))
+    known = {file.sha256 for file in artifact.files}
+    more = tuple(file for digest, file in search.files.items() if digest not in known)
+    return replace(artifact, files=artifact.files + more, signature=found)
 
 
-def judge_signature(artifact: ContainerArtifact) -> Iterator[Finding]:
-    """What a person should know about the signature of an image; the same at every lock."""
+class _Search:
+    """What was found so far: `manifests` by their paths, and `files`, they and their blobs."""
+
+    def __init__(self, registry: Registry, context: Context, artifact: ContainerArtifact) -> None:
+        self._registry = registry
+        self._context = context
+        self._sizes = {file.sha256: file.size for file in artifact.files}
+        self._left = MAX_SIGNATURES
+        self.files: dict[Sha256, LockedFile] = {}
+        self.manifests: dict[BundlePath, None] = {}
+        self.publishers: dict[str, None] = {}
+
+    def tagged(self, image: Sha256) -> None:
+        """Raises SourceError, IntegrityError, or InputError where it is no signature of this image."""
+        document = self._registry.tagged(signature_tag(image))
+        if document and not self._take(document, image):
+            raise InputError(f"signatures of sha256:{image}: expected a manifest of them under cosign's tag")
+
+    def referring(self, image: Sha256) -> None:
+        """What refers to the image and is a signature; the rest is left aside. Raises as `tagged`."""
+        for referrer in self._registry.referrers(image):
+            if referrer.media_type in MANIFESTS and maybe_signature(referrer):
+                self._count(image)
+                self._take(Document(self._registry.document(referrer), referrer.media_type), image)
+
+    def _count(self, image: Sha256) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise InputError(f"signatures of sha256:{image}: more than {MAX_SIGNATURES}")
+
+    def _take(self, document: Document, image: Sha256) -> bool:
+        """Whether the manifest holds signatures, which are then taken with all that it names."""
+        if document.digest in self.files:
+            return True
+        what = f"signatures of sha256:{image}"
+        manifest = parse_image(document.data, what, media_type=document.media_type)
+        layers = signature_layers(manifest, what) if isinstance(manifest, ImageManifest) else ()
+        if not isinstance(manifest, ImageManifest) or not layers:
+            return False
+        if manifest.subject and manifest.subject.digest != image:
+            raise InputError(f"{what}: expected sha256:{image} as subject, found {manifest.subject.digest}")
+        blobs = [(manifest.config, self._fetch(manifest.config, "the config of a signature"))]
+        publishers: list[str] = []
+        for layer in layers:
+            self._count(image)
+            data = self._fetch(layer, "a signature")
+            claimed = judge_signature(layer, data, image, what)
+            if claimed is None:
+                return False
+            blobs.append((layer, data))
+            publishers += claimed
+        self._keep(Descriptor(manifest.media_type, document.digest, len(document.data)), document.data)
+        for blob, data in blobs:
+            self._keep(blob, data)
+        self.manifests[self.files[document.digest].path] = None
+        self.publishers |= dict.fromkeys(publishers)
+        return True
+
+    def _fetch(self, blob: Descriptor, part: str) -> bytes:
+        data = self._registry.blob(blob, part, MAX_PAYLOAD)
+        if len(data) != blob.size:
+            raise InputError(f"{part} has {len(data)} bytes, its manifest says {blob.size}")
+        return data
+
+    def _keep(self, blob: Descriptor, data: bytes) -> None:
+        size = self._sizes.setdefault(blob.digest, blob.size)
+        if size != blob.size:  # one digest cannot be locked with two sizes
+            raise InputError(f"sha256:{blob.digest} has {size} bytes in the image, here {blob.size}")
+        self._context.store.add_bytes(data)
+        manifest = blob.media_type in MANIFESTS
+        origin = self._registry.document_origin(blob.digest) if manifest else self._registry.blob_origin(blob)
+        path = BundlePath(f"blobs/sha256/{blob.digest}")
+        self.files.setdefault(blob.digest, LockedFile(path, blob.size, blob.digest, origin, blob.media_type))
+
+
+def _one_line(error: InputError | IntegrityError | SourceError) -> str:
+    return " ".join(error.message.split())[:500]
+
+
+def judge(artifact: ContainerArtifact) -> Iterator[Finding]:
+    """What a person should know about the signatures of an image; the same at every lock."""
     found = artifact.signature
     if found and found.state is ProvenanceState.FAILED:
         yield Finding(
@@ -158,12 +154,14 @@ def judge_signature(artifact: ContainerArtifact) -> Iterator[Finding]:
             f"sha256:{artifact.digest}",
             "ask whoever pushed the image; what travels is what the registry has under this digest",
         )
-    elif found and found.state is ProvenanceState.UNKNOWN:
+    elif found and found.reason:
+        present = found.state is ProvenanceState.PRESENT
         yield Finding(
             "signature-unknown",
             Severity.WARNING,
             artifact.name,
-            f"whether it is signed is not known: {found.reason}",
+            f"{'not all of its signatures travel' if present else 'whether it is signed is not known'}:"
+            f" {found.reason}",
             f"sha256:{artifact.digest}",
             f"airgap lock … --upgrade {artifact.name} asks again",
         )

@@ -5,15 +5,21 @@ all of them are documents and blobs that were signed, and are pushed alike.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from airgap.errors import InputError, IntegrityError
+from airgap.errors import InputError, IntegrityError, SourceError
 from airgap.isolated.push_http import Client
 from airgap.isolated.push_registry import Registry
+from airgap.isolated.push_signatures import (
+    CarriedSignature,
+    PushedSignature,
+    carried_signatures,
+    push_signature,
+)
 from airgap.isolated.push_source import BlobReader, Source, find_artifact
 from airgap.layout import digest_of
-from airgap.model import Platform, Sha256
+from airgap.model import ContainerArtifact, Platform, Sha256
 from airgap.oci import Descriptor, ImageIndex, Reference, parse_image, same_platform
 from airgap.progress import Progress
 from airgap.workers import spread
@@ -28,6 +34,10 @@ class Parcel:
 
     documents: tuple[tuple[Descriptor, bytes], ...]
     blobs: tuple[Descriptor, ...]
+    """Of the signatures too."""
+    signatures: tuple[CarriedSignature, ...] = ()
+    left: tuple[CarriedSignature, ...] = ()
+    """Signatures of an index of which only one image is to be there."""
 
     @property
     def root(self) -> Descriptor:
@@ -45,6 +55,7 @@ class Pushed:
     present: int
     mounted: int
     replaced: Sha256 | None
+    signatures: tuple[PushedSignature, ...] = ()
 
 
 def parse_destination(text: str) -> Reference:
@@ -61,8 +72,10 @@ def parse_destination(text: str) -> Reference:
     return reference
 
 
-def plan_parcel(source: Source, name: str, platform: str | None = None) -> Parcel:
-    """Everything below artifact `name`, or below its image for one `platform`; reads documents only.
+def plan_parcel(source: Source, name: str, platform: str | None = None, *, signatures: bool = True) -> Parcel:
+    """Everything below artifact `name`, or below its image for one `platform`, and the signatures of that.
+
+    Reads documents, and of signatures what says which image they are about.
 
     Raises InputError when there is no such artifact or platform, or when some of an index did not
     travel, which registries refuse; IntegrityError when a document is damaged.
@@ -82,7 +95,13 @@ def plan_parcel(source: Source, name: str, platform: str | None = None) -> Parce
             " registries refuse an index that is not whole",
             remedy='push one image of it with --platform, or lock the container with platforms = ["all"]',
         )
-    return Parcel(tuple(documents.values()), tuple(blobs.values()))
+    artifact = bundled.artifact
+    image = artifact if signatures and isinstance(artifact, ContainerArtifact) else None
+    found = carried_signatures(source, image) if image else ()
+    ours = tuple(one for one in found if one.image in documents)
+    blobs = {blob.digest: blob for one in ours for blob in one.blobs} | blobs
+    left = tuple(one for one in found if one.image not in documents)
+    return Parcel(tuple(documents.values()), tuple(blobs.values()), ours, left)
 
 
 def push(
@@ -116,6 +135,7 @@ def push(
         outcome = _push_blobs(source, parcel, registry, progress)
         changed = _push_documents(parcel, registry, before)
         _prove(parcel, registry, unchanged=before if not changed and "sent" not in outcome.values() else None)
+        signatures = [*_push_signatures(parcel, registry)]
     finally:
         client.close()
     sent = [blob for blob in parcel.blobs if outcome[blob.digest] == "sent"]
@@ -127,6 +147,7 @@ def push(
         sum(found == "present" for found in outcome.values()),
         sum(found == "mounted" for found in outcome.values()),
         before if before != parcel.root.digest else None,
+        tuple(signatures),
     )
 
 
@@ -207,6 +228,21 @@ def _push_documents(parcel: Parcel, registry: Registry, before: Sha256 | None) -
         registry.put_manifest(registry.reference.tag, *parcel.documents[-1])
         changed = True
     return changed
+
+
+def _push_signatures(parcel: Parcel, registry: Registry) -> Iterator[PushedSignature]:
+    """After the image, which is there and proven whatever becomes of them."""
+    for carried in parcel.signatures:
+        try:
+            yield push_signature(carried, registry)
+        except SourceError as error:
+            raise SourceError(
+                f"{registry.reference} is there as it was signed, not all its signatures: {error.message}",
+                remedy="airgap push … --without-signatures leaves them out",
+            ) from error
+    for carried in parcel.left:
+        index = f"they are of the index sha256:{carried.image}, which is not there"
+        yield PushedSignature(carried.manifest.digest, carried.tag, index)
 
 
 def _prove(parcel: Parcel, registry: Registry, *, unchanged: Sha256 | None) -> None:

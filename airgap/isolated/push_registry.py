@@ -15,7 +15,7 @@ from airgap.isolated.push_auth import Auth
 from airgap.isolated.push_http import EMPTY, Answer, Body, Client, TransientError, whole
 from airgap.isolated.push_source import BlobReader
 from airgap.model import Sha256
-from airgap.oci import INDEXES, MANIFESTS, Descriptor, Reference
+from airgap.oci import INDEXES, MANIFESTS, OCI_INDEX, Descriptor, Reference
 from airgap.registry_protocol import api_host, error_words, origin, refused
 from airgap.workers import Stopped
 
@@ -87,6 +87,27 @@ class Registry:
     def manifest(self, wanted: str) -> bytes:
         """Raises SourceError."""
         return self._ask("GET", f"manifests/{wanted}", _ACCEPT, what="the manifest", allow=(200,)).body
+
+    def lists_referrer(self, image: Sha256, referrer: Sha256) -> bool:
+        """Whether the registry's referrers API lists a manifest for an image; False where it has no such API.
+
+        Raises SourceError where it has one, and that does not list what was stored.
+        """
+        path, accept = f"referrers/sha256:{image}", {"Accept": OCI_INDEX}
+        # What has no such API may take its path for anything else (distribution-spec, "Listing Referrers").
+        answer = self._ask("GET", path, accept, what="what refers to it", allow=(200, 400, 404, 405, 406))
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+        if answer.status != 200 or kind != OCI_INDEX:
+            return False
+        if f"sha256:{referrer}".encode() not in answer.body and 'rel="next"' not in answer.headers.get(
+            "link", ""
+        ):
+            raise SourceError(
+                f"registry {self.reference.registry} stored sha256:{referrer}, and does not list it as one of"
+                f" sha256:{image}",
+                remedy="ask the registry's operator",
+            )
+        return True
 
     def put_manifest(self, wanted: str, descriptor: Descriptor, data: bytes) -> None:
         """Store a manifest or index under a tag or digest. Raises SourceError or IntegrityError."""

@@ -24,7 +24,8 @@ from tests import images
 from tests.connected.containing import bare_environment, context, image_request, lock
 from tests.connected.resolving import ARM, context_at, request_for
 from tests.servers.index import Index, make_provenance, make_wheel
-from tests.servers.registry import push, push_signature, registry
+from tests.servers.registry import push, registry
+from tests.servers.signing import push_signature
 from tests.services import need
 from tests.stage import Stage
 
@@ -104,9 +105,9 @@ def test_a_host_that_does_not_answer_is_not_asked_for_every_wheel(tmp_path: Path
 
 
 def test_a_lock_that_names_what_does_not_travel_is_refused() -> None:
-    found = {"state": "present", "file": f"{FILE}.provenance"}
-    untrue = ({"state": "present"}, {"state": "absent", "file": FILE}, {"state": "valid"})
-    for wrong in (found, {**found, "file": "other"}, *untrue):
+    found = {"state": "present", "files": [f"{FILE}.provenance"]}
+    untrue = ({"state": "present"}, {"state": "absent", "files": [FILE]}, {"state": "valid"})
+    for wrong in (found, {**found, "files": ["other"]}, *untrue):
         document = {
             "format": 1,
             "bundle": {"name": "demo", "version": "1", "channel": "demo"},
@@ -193,9 +194,9 @@ def test_a_signature_travels_where_it_is_about_the_image(
         assert lock(request, where, present)[0] == present
         unasked, _ = lock(request, context(tmp_path))
     assert absent.signature and absent.signature.state is ProvenanceState.ABSENT
-    assert failed.signature and f"expected sha256:{layout.digest}" in failed.signature.reason
+    assert failed.signature and f"expected one about sha256:{layout.digest}" in failed.signature.reason
     assert (codes, warned) == (["container-narrowed"], ["container-narrowed", "signature-failed"])
-    assert present.signature and present.signature.file == f"blobs/sha256/{digest}"
+    assert present.signature and present.signature.files == (f"blobs/sha256/{digest}",)
     assert [len(a.files) for a in (unasked, absent, failed, present)] == [4, 4, 4, 7]
     assert (present.root, present.files[:4]) == (absent.root, absent.files)
     assert unasked.signature is None

@@ -1,7 +1,6 @@
 """A real docker-registry on a free loopback port, and a small token server that a registry can trust."""
 
 import base64
-import hashlib
 import json
 import os
 import secrets
@@ -18,7 +17,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -280,43 +278,3 @@ def push(layout: Path, registry: RunningRegistry, name: str, *options: str) -> N
         capture_output=True,
         env={**os.environ, "HOME": str(layout.parent)},
     )
-
-
-def push_signature(registry: RunningRegistry, repository: str, image: str, *, about: str = "") -> str:
-    """Push what lies under cosign's tag for the image of this sha256, by the registry's API; its digest.
-
-    It has cosign's shape and no signature that could be verified; `about` makes it one of another image.
-    """
-    named = {"docker-manifest-digest": f"sha256:{about or image}"}
-    critical = {
-        "identity": {"docker-reference": ""},
-        "image": named,
-        "type": "cosign container image signature",
-    }
-    payload = json.dumps({"critical": critical, "optional": None}).encode()
-    layer = _push_blob(registry, repository, payload, "application/vnd.dev.cosign.simplesigning.v1+json")
-    layer["annotations"] = {"dev.cosignproject.cosign/signature": base64.b64encode(b"signature").decode()}
-    document = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _push_blob(registry, repository, b"{}", "application/vnd.oci.image.config.v1+json"),
-        "layers": [layer],
-    }
-    data = json.dumps(document).encode()
-    answer = requests.put(
-        f"http://{registry.host}/v2/{repository}/manifests/sha256-{image}.sig",
-        data=data,
-        headers={"Content-Type": str(document["mediaType"])},
-        timeout=10,
-    )
-    answer.raise_for_status()
-    return hashlib.sha256(data).hexdigest()
-
-
-def _push_blob(registry: RunningRegistry, repository: str, data: bytes, media_type: str) -> dict[str, object]:
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    begun = requests.post(f"http://{registry.host}/v2/{repository}/blobs/uploads/", timeout=10)
-    begun.raise_for_status()
-    where = f"{begun.headers['Location']}&digest={digest}"
-    requests.put(where, data=data, timeout=10).raise_for_status()
-    return {"mediaType": media_type, "digest": digest, "size": len(data)}
