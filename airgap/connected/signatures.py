@@ -41,7 +41,7 @@ def with_signature(artifact: ContainerArtifact, registry: Registry, context: Con
     Of an index from which one platform travels, both its own and the platform's are taken. A registry that
     cannot be asked makes it UNKNOWN, no error; one that is malformed or about another image makes all FAILED.
     """
-    search = _Search(registry, context, artifact)
+    search = _Search(registry, context)
     reason = ""
     try:
         try:
@@ -66,10 +66,9 @@ def with_signature(artifact: ContainerArtifact, registry: Registry, context: Con
 class _Search:
     """What was found so far: `manifests` by their paths, and `files`, they and their blobs."""
 
-    def __init__(self, registry: Registry, context: Context, artifact: ContainerArtifact) -> None:
+    def __init__(self, registry: Registry, context: Context) -> None:
         self._registry = registry
         self._context = context
-        self._sizes = {file.sha256: file.size for file in artifact.files}
         self._left = MAX_SIGNATURES
         self.files: dict[Sha256, LockedFile] = {}
         self.manifests: dict[BundlePath, None] = {}
@@ -95,8 +94,6 @@ class _Search:
 
     def _take(self, document: Document, image: Sha256) -> bool:
         """Whether the manifest holds signatures, which are then taken with all that it names."""
-        if document.digest in self.files:
-            return True
         what = f"signatures of sha256:{image}"
         manifest = parse_image(document.data, what, media_type=document.media_type)
         layers = signature_layers(manifest, what) if isinstance(manifest, ImageManifest) else ()
@@ -128,9 +125,6 @@ class _Search:
         return data
 
     def _keep(self, blob: Descriptor, data: bytes) -> None:
-        size = self._sizes.setdefault(blob.digest, blob.size)
-        if size != blob.size:  # one digest cannot be locked with two sizes
-            raise InputError(f"sha256:{blob.digest} has {size} bytes in the image, here {blob.size}")
         self._context.store.add_bytes(data)
         manifest = blob.media_type in MANIFESTS
         origin = self._registry.document_origin(blob.digest) if manifest else self._registry.blob_origin(blob)

@@ -8,9 +8,9 @@ import pytest
 
 from airgap.connected import signatures
 from airgap.errors import InputError
-from airgap.image_signatures import COSE, JWS, SIGNATURE, SIMPLE_SIGNING, judge_signature
+from airgap.image_signatures import COSE, JWS, SIGNATURE, SIMPLE_SIGNING, judge_signature, signature_layers
 from airgap.model import ContainerArtifact, Provenance, ProvenanceState, Sha256
-from airgap.oci import Descriptor
+from airgap.oci import OCI_MANIFEST, Descriptor, ImageManifest
 from tests import images
 from tests.connected.containing import bare_environment, context, image_request, lock
 from tests.servers.referrers import OCI_INDEX, with_referrers
@@ -73,6 +73,8 @@ def test_referrers_that_are_signatures_travel_and_others_do_not(
         artifact, found = _ask(running, tmp_path)
         by_tag = push_signature(running, "app", image[0])
         both, _ = _ask(running, tmp_path)
+    # what says that it is something else is not even fetched
+    assert not [path for path in state.asked if path.startswith("GET") and str(sbom["digest"]) in path]
     assert found.state is ProvenanceState.PRESENT
     assert found.files == tuple(f"blobs/{str(one['digest']).replace(':', '/')}" for one in entries)
     assert found.publishers == (SIGNER, "CN=example signer")
@@ -87,7 +89,7 @@ def test_referrers_that_are_signatures_travel_and_others_do_not(
 
 
 def _by_api(
-    tmp_path: Path, layout: images.Layout, spoil: "dict[str, str | bytes]", kind: str = SIMPLE_SIGNING
+    tmp_path: Path, layout: images.Layout, spoil: "dict[str, str | bytes | int]", kind: str = SIMPLE_SIGNING
 ) -> Provenance:
     with registry(tmp_path / "registry") as plain, with_referrers(plain) as (running, _):
         push(layout.path, plain, "app:1")
@@ -103,6 +105,27 @@ def test_one_that_is_about_another_image_makes_all_failed(
     found = _by_api(tmp_path, layout, {"about": "0" * 64}, kind)
     assert (found.state, found.files) == (ProvenanceState.FAILED, ())
     assert f"expected one about sha256:{layout.digest}, found sha256:{'0' * 64}" in found.reason
+
+
+def test_one_of_another_size_than_is_said_is_refused(tmp_path: Path, layout: images.Layout) -> None:
+    found = _by_api(tmp_path, layout, {"stated_size": 1})
+    assert found.state is ProvenanceState.FAILED
+    assert "its manifest says 1" in found.reason
+
+
+def test_a_manifest_of_signatures_holds_nothing_else() -> None:
+    signature = Descriptor(SIMPLE_SIGNING, IMAGE, 1)
+    other = Descriptor("application/octet-stream", IMAGE, 1)
+    pure, mixed, none = (
+        ImageManifest(OCI_MANIFEST, other, layers)
+        for layers in ((signature, signature), (signature, other), (other,))
+    )
+    assert signature_layers(pure, "it") == (signature, signature)
+    assert signature_layers(none, "it") == ()
+    with pytest.raises(InputError, match="other layers"):
+        signature_layers(mixed, "it")
+    with pytest.raises(InputError, match="without a signature in its annotations"):
+        judge_signature(signature, SOUND[SIMPLE_SIGNING], IMAGE, "it")
 
 
 def test_one_whose_subject_is_another_image_is_not_taken_for_ours(

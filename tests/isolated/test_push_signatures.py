@@ -127,6 +127,16 @@ def test_a_registry_with_the_api_lists_them_itself(carried: Carried, plain: Runn
     assert "--without-signatures" in said
 
 
+def test_a_registry_that_alters_them_is_caught(carried: Carried, plain: RunningRegistry) -> None:
+    tags = [f"sha256-{carried.image}.sig", carried.referring[0]]
+    for altered in tags:
+        with with_referrers(plain) as (running, state):
+            state.altered = altered
+            where = f"{running.host}/team/app:1"
+            said = carried.stage.run("push", "app", where, "--site", "site", "--plain-http", code=6).err
+        assert f"{altered} is sha256:" in said
+
+
 def test_they_can_be_left_out(carried: Carried, plain: RunningRegistry) -> None:
     assert _push(carried, plain, "--without-signatures")["signatures"] == []
     assert _digest(plain, "1") == carried.image

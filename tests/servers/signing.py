@@ -119,11 +119,14 @@ def push_referrer(
     about: str = "",
     data: bytes = b"",
     artifact_type: str = "",
+    stated_size: int = 0,
 ) -> dict[str, object]:
     """Push a manifest whose subject is the image of this sha256 and size; its descriptor as a referrer."""
     digest, size = image
     data = data or MAKERS[kind](about or digest)
     layer = push_blob(registry, repository, data, kind)
+    if stated_size:
+        layer["size"] = stated_size
     if kind == SIMPLE_SIGNING:
         layer["annotations"] = {SIGNATURE: _base64(b"signature"), CERTIFICATE: certificate_pem()}
     named = artifact_type or ARTIFACT_TYPES[kind]
