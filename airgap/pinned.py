@@ -17,7 +17,7 @@ from pathlib import Path
 from airgap.decode import read_capped
 from airgap.errors import HostError, InputError, TrustError
 from airgap.layout import ROOT_NAME, ROOTS_DIRECTORY, root_name
-from airgap.media import Media
+from airgap.media import Media, shown
 from airgap.store import fsync_directory, host_errors, write_durably
 from airgap.trust.root import MAX_ROOT, Root, load_pinned, verify_first
 from airgap.trust.succession import MAX_VERSIONS, Successor, follow
@@ -46,9 +46,10 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
     found = pinned or given
     if found is None:
         where = f"{site} pins no root" if site else "no root was given"
+        pinning = f"airgap trust pin ROOT --site {shown(str(site))} --fingerprint …"
         raise TrustError(
             f"{where}: without one nothing can be believed",
-            remedy="airgap trust pin ROOT --site DIR --fingerprint …, or give --root FILE --fingerprint …",
+            remedy=pinning if site else "give --site DIR where one is pinned, or --root FILE --fingerprint …",
         )
     return found
 

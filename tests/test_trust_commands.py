@@ -272,10 +272,13 @@ def test_a_site_keeps_its_root(tmp_path: Path) -> None:
 
 
 def test_no_root_is_an_error_and_never_a_skipped_check(tmp_path: Path) -> None:
-    with pytest.raises(TrustError, match="pins no root"):
+    with pytest.raises(TrustError, match="pins no root") as found:
         trusted_root(tmp_path, None, None)
-    with pytest.raises(TrustError, match="no root was given"):
+    assert found.value.remedy.startswith(f"airgap trust pin ROOT --site {tmp_path}")
+    assert "--root" not in found.value.remedy  # install, status and others have no such option
+    with pytest.raises(TrustError, match="no root was given") as found:
         trusted_root(None, None, None)
+    assert "--root FILE" in found.value.remedy
     with pytest.raises(TrustError, match="belong together"):
         trusted_root(None, tmp_path / "1.root.json", None)
     with pytest.raises(TrustError, match="belong together"):
