@@ -8,8 +8,11 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,6 +27,10 @@ FILE_MODE = 0o644
 
 WRITEBACK = 32 * 1024 * 1024
 """Bytes after which the kernel is told to begin writing, so that an fsync finds little left to wait for."""
+
+
+WORTH_THREADS = 8 * 1024 * 1024
+"""Bytes of a file from which on it is worth while to hash aside."""
 
 
 class Hasher(Protocol):
@@ -157,21 +164,47 @@ def pour(
     """Up to `size` bytes from `read` into hashers, and where it is given into the descriptor `out`.
 
     `go_on` is told of each count of bytes and says whether the rest matters; `begin` is where `out`
-    stands. Returns how many bytes there were.
+    stands. Returns how many bytes there were. The hashers of a large file work in threads of their own.
     """
     done = begun = 0
-    while count := read(buffer[: size - done]):
-        for hasher in hashers:
-            hasher.update(buffer[:count])
-        if out is not None:
-            write_all(out, buffer[:count])
-        done += count
-        if not go_on(count):
-            break
-        if out is not None and done - begun >= WRITEBACK:
-            begin_writeback(out, begin + begun, done - begun)
-            begun = done
+    large = size >= WORTH_THREADS
+    buffers = cycle((buffer, memoryview(bytearray(len(buffer)))) if large else (buffer,))
+    with _fed_aside(hashers) if large else nullcontext(partial(_feed, hashers)) as feed:
+        while count := read(data := next(buffers)[: size - done]):
+            feed(data := data[:count])
+            if out is not None:
+                write_all(out, data)
+            done += count
+            if not go_on(count):
+                break
+            if out is not None and done - begun >= WRITEBACK:
+                begin_writeback(out, begin + begun, done - begun)
+                begun = done
     return done
+
+
+def _feed(hashers: Sequence[Hasher], data: memoryview) -> None:
+    for hasher in hashers:
+        hasher.update(data)
+
+
+@contextmanager
+def _fed_aside(hashers: Sequence[Hasher]) -> Iterator[Callable[[memoryview], None]]:
+    """What feeds each hasher in its own thread, while the caller writes those bytes and reads the next.
+
+    Once it has been called with a buffer, the one before is free again; at the end everything is hashed.
+    """
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(max(1, len(hashers)), "hashing") as threads:
+
+        def feed(data: memoryview) -> None:
+            for future in pending:
+                future.result()
+            pending[:] = [threads.submit(hasher.update, data) for hasher in hashers]
+
+        yield feed
+        for future in pending:
+            future.result()
 
 
 def begin_writeback(descriptor: int, begin: int, length: int) -> None:

@@ -11,14 +11,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 
 from airgap.errors import IntegrityError
 from airgap.media import Media, MissingFileError
-from airgap.model import Finding, Severity, Sha384
+from airgap.model import Finding, Severity, Sha256, Sha384
 from airgap.progress import Progress
-from airgap.store import CHUNK, pour
+from airgap.store import pour
 from airgap.trust.statement import Statement
 from airgap.verify import (
+    HASH_CHUNK,
     RECOPY,
     ChangedError,
     Contents,
@@ -37,6 +39,10 @@ from airgap.volumes import (
     parse_part,
 )
 from airgap.wanted import Held, lacking
+from airgap.workers import spread
+
+Piece = tuple[Media, str, int, int]
+"""Bytes of a blob: of a file its media and path, the first byte and their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +160,21 @@ def common_medium(marks: Iterable[Mark | None]) -> Medium | None:
     return max(media, key=media.count) if media else None
 
 
-def hash_ranges(pieces: Sequence[tuple[Media, str, int, int]], progress: Progress) -> str:
-    """The sha384 of bytes that lie in several files: of each its media, path, first byte and their number.
+def hash_ranges(pieces: Sequence[Piece], progress: Progress, stop: Event) -> str:
+    """The sha384 of bytes that lie in several files; of no use once `stop` is set.
 
     Raises IntegrityError when one of them ends early, HostError.
     """
     hasher = hashlib.sha384()
-    buffer = memoryview(bytearray(CHUNK))
+    buffer = memoryview(bytearray(HASH_CHUNK))
 
     def go_on(count: int) -> bool:
         progress.advance(count)
-        return True
+        return not stop.is_set()
 
     for media, path, start, size in pieces:
         with media.open(path, start) as readinto:
-            if pour(readinto, size, buffer, hashers=[hasher], out=None, go_on=go_on) != size:
+            if pour(readinto, size, buffer, hashers=[hasher], out=None, go_on=go_on) != size and go_on(0):
                 raise IntegrityError(f"{path}: ends before byte {start + size}")
     return hasher.hexdigest()
 
@@ -192,26 +198,37 @@ class _Together:
         return self._media[path].read(path, max_bytes=max_bytes)
 
 
+def _pieces(digest: Sha256, places: Mapping[Item, Media]) -> list[Piece]:
+    """Where every byte of a blob lies, once, from its begin to its end."""
+    pieces, done = [], 0
+    for item in sorted((i for i in places if i.digest == digest and not i.whole), key=lambda i: i.offset):
+        if item.end > done:
+            pieces.append((places[item], str(item.path), done - item.offset, item.end - done))
+            done = item.end
+    return pieces
+
+
 def _prove_ranges(
     statement: Statement, held: Held, places: Mapping[Item, Media], progress: Progress
 ) -> list[Finding]:
     """Where ranges make a blob whole, hash it; those that are not the signed bytes are held no more."""
     findings = []
     travelling = statement.travelling
-    for digest in sorted(held.ranges.keys() - held.whole):
-        stated = travelling[digest]
-        if held.ranges[digest] != [(0, stated.size)]:
+    complete = {
+        digest: _pieces(digest, places)
+        for digest in sorted(held.ranges.keys() - held.whole)
+        if held.ranges[digest] == [(0, travelling[digest].size)]
+    }
+
+    def prove(digest: Sha256, stop: Event) -> bool:
+        return hash_ranges(complete[digest], progress, stop) == travelling[digest].sha384
+
+    with progress.task("verifying ranges together", sum(travelling[digest].size for digest in complete)):
+        proven = spread(prove, complete, os.cpu_count() or 1)
+    for (digest, pieces), right in zip(complete.items(), proven, strict=True):
+        if right:
+            held.whole.add(digest)
             continue
-        items = sorted((i for i in places if i.digest == digest and not i.whole), key=lambda i: i.offset)
-        pieces, done = [], 0
-        for item in items:
-            if item.end > done:
-                pieces.append((places[item], str(item.path), done - item.offset, item.end - done))
-                done = item.end
-        with progress.task("verifying ranges together", stated.size):
-            if hash_ranges(pieces, progress) == stated.sha384:
-                held.whole.add(digest)
-                continue
         del held.ranges[digest]
         volumes = ", ".join(dict.fromkeys(str(media.root) for media, *_ in pieces))
         findings.append(

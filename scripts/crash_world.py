@@ -21,12 +21,15 @@ from tests.isolated.sites import problems, snapshot  # noqa: E402
 
 RUNNER = """
 import sys, threading
-import airgap.isolated.copying, airgap.isolated.taking, airgap.verify
+from airgap import verify, verify_volumes
+from airgap.isolated import arrival, copying, taking
 from airgap.cli import run
 def in_turn(work, items, jobs):
     stop = threading.Event()
     return [work(item, stop) for item in list(items)]
-airgap.isolated.copying.spread = airgap.isolated.taking.spread = airgap.verify.spread = in_turn
+for module in (arrival, copying, taking, verify, verify_volumes):
+    assert module.spread
+    module.spread = in_turn
 if sys.argv[1] == "without-fsync":
     import os
     os.fsync = os.fdatasync = lambda descriptor: None

@@ -4,13 +4,14 @@ import errno
 import hashlib
 import io
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from airgap.errors import HostError, IntegrityError
 from airgap.model import Sha256
-from airgap.store import Store, host_errors, write_durably
+from airgap.store import WORTH_THREADS, Store, host_errors, pour, write_durably
 
 DATA = b"bytes" * 1000
 DIGEST = Sha256(hashlib.sha256(DATA).hexdigest())
@@ -93,3 +94,64 @@ def test_the_hosts_refusal_says_what_to_do(number: int, remedy: str, tmp_path: P
         raise OSError(number, os.strerror(number), str(tmp_path))
     assert remedy in caught.value.remedy
     assert str(tmp_path) in caught.value.message
+
+
+class Recorded(io.BytesIO):
+    """A file as `Media.open` gives it."""
+
+    def fill(self, buffer: memoryview) -> int:
+        return self.readinto(buffer)
+
+
+def test_the_hashers_of_a_large_file_work_at_the_same_time(tmp_path: Path) -> None:
+    data = os.urandom(WORTH_THREADS + 12345)
+    together = threading.Barrier(2, timeout=60)
+
+    class Meeting:
+        """A hasher that goes on only once another one has the same bytes."""
+
+        def __init__(self) -> None:
+            self.digest = hashlib.sha384()
+
+        def update(self, data: memoryview, /) -> None:
+            together.wait()
+            self.digest.update(data)
+
+    hashers = [Meeting(), Meeting()]
+    with open(tmp_path / "out", "wb", buffering=0) as out:
+        buffer = memoryview(bytearray(100_000))
+        read = Recorded(data).fill
+        done = pour(read, len(data), buffer, hashers=hashers, out=out.fileno(), go_on=lambda _: True)
+    assert done == len(data) and (tmp_path / "out").read_bytes() == data
+    assert {hasher.digest.digest() for hasher in hashers} == {hashlib.sha384(data).digest()}
+
+
+@pytest.mark.parametrize("size", [10, WORTH_THREADS])
+def test_pouring_ends_where_it_is_told_to_with_what_was_read_hashed(size: int) -> None:
+    hasher = hashlib.sha384()
+    buffer = memoryview(bytearray(4))
+    data = bytes(range(10)) * (size // 10)
+    told: list[int] = []
+
+    def go_on(count: int) -> bool:
+        told.append(count)
+        return len(told) < 2
+
+    done = pour(Recorded(data).fill, size, buffer, hashers=[hasher], out=None, go_on=go_on)
+    assert (done, told) == (8, [4, 4]) and hasher.digest() == hashlib.sha384(data[:8]).digest()
+
+
+def test_no_thread_is_left_where_reading_fails() -> None:
+    def fail(buffer: memoryview) -> int:
+        raise IntegrityError("the medium is gone")
+
+    with pytest.raises(IntegrityError, match="the medium is gone"):
+        pour(
+            fail,
+            WORTH_THREADS,
+            memoryview(bytearray(4)),
+            hashers=[hashlib.sha384()],
+            out=None,
+            go_on=lambda _: True,
+        )
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]

@@ -22,12 +22,12 @@ from airgap.layout import (
 from airgap.media import Media, MissingFileError, not_a_bundle
 from airgap.model import Sha256, Sha384
 from airgap.progress import Progress
-from airgap.store import CHUNK, host_errors, pour
+from airgap.store import host_errors, pour
 from airgap.trust.checkable import HOWTO_FILE, checkable
 from airgap.trust.decide import Judged, survey
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
 from airgap.trust.statement import SUMS, Statement
-from airgap.verify import Signed, read_index, refuse
+from airgap.verify import HASH_CHUNK, Signed, read_index, refuse
 from airgap.verify import survey as survey_tree
 from airgap.volume_reading import carried
 from airgap.volumes import (
@@ -186,7 +186,7 @@ def _write_items(
 
     def write(group: list[Item], stop: threading.Event) -> list[tuple[Item, Sha384]]:
         if not hasattr(own, "buffer"):
-            own.buffer = memoryview(bytearray(CHUNK))
+            own.buffer = memoryview(bytearray(HASH_CHUNK))
 
         def go_on(count: int) -> bool:
             progress.advance(count)
@@ -251,7 +251,7 @@ def _follow(
     """Hash what lies before the next range: another run writes it, or none again."""
     if whole.position >= until:
         return
-    buffer = memoryview(bytearray(CHUNK))
+    buffer = memoryview(bytearray(HASH_CHUNK))
     with splitting.media.open(blob_path(digest), whole.position) as readinto:
         pour(readinto, until - whole.position, buffer, hashers=[whole.hasher], out=None, go_on=go_on)
     whole.position = until

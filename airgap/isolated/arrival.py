@@ -19,9 +19,12 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 from airgap.errors import MissingPartError
+from airgap.isolated.copying import JOBS
 from airgap.isolated.site import Site, make_directory
 from airgap.layout import ENVELOPE_FILE, INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, RECORDS_DIRECTORY
 from airgap.media import Media
@@ -36,6 +39,7 @@ from airgap.trust.statement import SUMS, Statement
 from airgap.verify_volumes import common_medium, missing_bytes
 from airgap.volumes import PARTS_DIRECTORY, Item, Mark, Medium
 from airgap.wanted import Held, lacking, render_only
+from airgap.workers import spread
 
 _RANGE = re.compile(r"([0-9a-f]{64})\.([0-9]{1,15})\.([0-9]{1,15})\.([0-9]{1,4})")
 _SEEN = re.compile(r"([0-9]{1,16})\.([0-9]{1,16})\.([0-9]{1,4})")
@@ -202,10 +206,12 @@ class Arrival:
         if not whole:
             return []
         with progress.task("hashing", sum(travelling[digest].size for digest in whole)):
-            found = [self._assemble(digest, statement, progress) for digest in whole]
+            found = spread(partial(self._assemble, statement, progress), whole, JOBS)
         return [finding for finding in found if finding]
 
-    def _assemble(self, digest: Sha256, statement: Statement, progress: Progress) -> Finding | None:
+    def _assemble(
+        self, statement: Statement, progress: Progress, digest: Sha256, stop: Event
+    ) -> Finding | None:
         """Give a blob whose ranges are all there its name, once it is the signed bytes; else forget them.
 
         Raises HostError.
@@ -215,11 +221,13 @@ class Arrival:
 
         def go_on(count: int) -> bool:
             progress.advance(count)
-            return True
+            return not stop.is_set()
 
         with host_errors(part), open(part, "rb+", buffering=0) as stream:
             buffer = memoryview(bytearray(CHUNK))
             size = pour(stream.readinto, stated.size + 1, buffer, hashers=[hasher], out=None, go_on=go_on)
+            if stop.is_set():
+                return None
             right = (size, hasher.hexdigest()) == (stated.size, stated.sha384)
             if right:
                 os.fchmod(stream.fileno(), FILE_MODE)
