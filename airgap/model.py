@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 
 from airgap.errors import InputError
@@ -68,6 +69,7 @@ def bundle_path(text: str) -> BundlePath:
     return BundlePath(text)
 
 
+@lru_cache(maxsize=4096)  # files share their directories
 def _component_problem(part: str) -> str:
     if part in ("", ".", ".."):
         return "an empty, '.' or '..' component"

@@ -68,7 +68,9 @@ class LayerKeeper:
         self._room = MAX_TOTAL
 
     def wants(self, entry: Entry) -> bool:
-        path = "/".join(part for part in entry.path.split("/") if part not in ("", "."))
+        path = entry.path
+        if path.startswith((".", "/")) or path.endswith("/") or "//" in path or "/." in path:
+            path = "/".join(part for part in path.split("/") if part not in ("", "."))
         return wanted(path) and entry.size <= min(MAX_FILE, self._room) and not entry.sparse
 
     def add(self, entry: Entry, data: bytes | None) -> None:

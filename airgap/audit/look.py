@@ -17,7 +17,7 @@ from airgap.audit import code, findings, secrets
 from airgap.audit.evidence import Secret
 from airgap.audit.findings import Rule
 from airgap.audit.layers import KeptLayer, LayerKeeper
-from airgap.audit.streams import CHUNK, BombError, Budget, Chunks, Hashed, Peeking
+from airgap.audit.streams import CHUNK, STEP, BombError, Budget, Chunks, Hashed, Peeking
 from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, sniff
 from airgap.audit.wheel_seen import WheelSeen
 from airgap.errors import InputError, IntegrityError
@@ -179,11 +179,11 @@ class Looker:
                 self._unpacked(stream, path, kind, depth)
 
     def _judge_type(self, path: str, kind: str) -> None:
-        name = (path or self._name).lower()
         if kind == PRIVATE_KEY:
             self.seen.secrets.append(Secret(path, 1, "Private Key", "…"))
         if kind not in EXECUTABLES:
             return
+        name = (path or self._name).lower()
         promised = name.endswith(_DATA_NAMES)
         match self.seen.role:
             case Role.MODEL if not (kind == "script" and name.endswith((".py", ".sh"))):
@@ -243,7 +243,7 @@ class Looker:
     def _zip(self, archive: Archive, path: str, depth: int) -> None:
         base = f"{path}!" if path else ""
         for member in sorted(archive.members(), key=lambda member: member.offset):
-            if code.TORCHSCRIPT.fullmatch(member.path) and not self._is_package:
+            if not self._is_package and code.TORCHSCRIPT.fullmatch(member.path):
                 self.seen.notice(findings.MODEL_CODE, f"{base}{member.path}", "code of a TorchScript module")
             stream = Hashed(Chunks(archive.open(member.path)), self._budget)
             self.file(stream, f"{base}{member.path}", depth + 1, size=member.size)
@@ -256,12 +256,12 @@ class Looker:
         """A tar, or one file or tar that is compressed."""
         what = path or self._name
         if kind not in _COMPRESSED:
-            self._tar(TarStream(stream, what), path, depth)
+            self._tar(TarStream(stream, what, ahead=STEP), path, depth)
             return
         with _decompressed(stream, kind, what) as inner:
             plain = Peeking(inner, lambda data: None)
             if (self.seen.role is Role.LAYER and not path) or sniff(plain.peek(HEAD), HEAD) == "tar":
-                self._tar(TarStream(plain, what), path, depth)
+                self._tar(TarStream(plain, what, ahead=STEP), path, depth)
             else:
                 self.file(Hashed(plain, self._budget), f"{path}!", depth + 1)
 
@@ -272,7 +272,8 @@ class Looker:
             copy: io.BytesIO | None = None
             if entry.kind is EntryKind.FILE:
                 copy = io.BytesIO() if keeper and keeper.wants(entry) else None
-                stream = Hashed(_Current(tar, copy), self._budget)
+                read = tar.chunk if copy is None else _copying(tar, copy)
+                stream = Hashed(_Read(read), self._budget)
                 name = base + entry.path.removeprefix("./")
                 self.file(stream, name, depth + 1, executable=bool(entry.mode & 0o111), size=entry.size)
             else:
@@ -283,18 +284,22 @@ class Looker:
             self.seen.layer = keeper.layer()
 
 
-class _Current:
-    """The bytes of a tar's current entry, of which a copy may be kept."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A stream that is read by a function."""
 
-    def __init__(self, tar: TarStream, copy: io.BytesIO | None) -> None:
-        self._tar = tar
-        self._copy = copy
+    read: Callable[[int], bytes]
 
-    def read(self, count: int, /) -> bytes:
-        data = self._tar.chunk(count)
-        if self._copy is not None:
-            self._copy.write(data)
+
+def _copying(tar: TarStream, copy: io.BytesIO) -> Callable[[int], bytes]:
+    """The bytes of the current entry, of which a copy is kept."""
+
+    def read(count: int) -> bytes:
+        data = tar.chunk(count)
+        copy.write(data)
         return data
+
+    return read
 
 
 @contextmanager

@@ -116,13 +116,13 @@ class _Blob:
                     left -= got
                     return got
 
-                forward = Forward(capped, self._see)
+                forward = Forward(capped, self._see, buffer)
                 stream = Peeking(forward, lambda data: None)
                 kind = sniff(stream.peek(HEAD), stated.size)
                 if kind == "zip" and self.wanted.role is not Role.LAYER:
                     self._zip(media, path, stream.peek(HEAD))
                 else:
-                    self._forward(stream, forward, kind, buffer)
+                    self._forward(stream, forward, kind)
         except _StopError:
             return
         except IntegrityError as error:
@@ -131,14 +131,14 @@ class _Blob:
         if (self.count, self._hasher.hexdigest()) != (stated.size, stated.sha384):
             self.finding = changed(path, stated, self.count, self._hasher.hexdigest())
 
-    def _forward(self, stream: Peeking, forward: Forward, kind: str, buffer: memoryview) -> None:
+    def _forward(self, stream: Peeking, forward: Forward, kind: str) -> None:
         """What is read from its start. Weights are hashed at the speed of hashing: their header is enough."""
         looker = self._looker(kind, lambda path: 0 if path else self.wanted.keep)
         if kind == "safetensors":
             self._header(stream, looker)
         else:
             looker.forward(stream, kind, self.wanted.stated.size)
-        forward.drain(buffer)
+        forward.drain()
         self.contents = looker.seen
 
     def _header(self, stream: Peeking, looker: Looker) -> None:

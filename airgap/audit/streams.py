@@ -14,6 +14,9 @@ from airgap.readers.source import Readable, inside
 
 CHUNK = 1024 * 1024
 
+STEP = 256 * 1024
+"""Bytes that pass at once: what was just read or unpacked is still in the CPU's cache when it is hashed."""
+
 MAX_PEEKED = 32 * 1024 * 1024
 """Bytes kept that were read before their turn: a zip's directory, and the documents of a wheel."""
 
@@ -56,6 +59,9 @@ class Budget:
 class Peeking:
     """A stream of which the first bytes can be seen before they are read, told to `see` as they pass."""
 
+    _least = 0
+    """Bytes that are read at least, of which nobody has asked for the last ones yet."""
+
     def __init__(self, inner: Readable, see: Callable[[bytes], None]) -> None:
         self._inner = inner
         self._see = see
@@ -64,9 +70,12 @@ class Peeking:
 
     def peek(self, count: int) -> bytes:
         """The next `count` bytes, fewer at the end."""
-        while len(self._ahead) < count and (data := self._inner.read(count - len(self._ahead))):
+        while (missing := count - len(self._ahead)) > 0:
+            data = self._inner.read(max(missing, self._least))
+            if not data:
+                break
             self._pass(data)
-            self._ahead += data
+            self._ahead = self._ahead + data if self._ahead else data
         return self._ahead[:count]
 
     def read(self, count: int, /) -> bytes:
@@ -78,8 +87,10 @@ class Peeking:
         return data
 
     def drain(self) -> None:
-        while self.read(CHUNK):
-            pass
+        """Let the rest pass."""
+        self._ahead = b""
+        while data := self._inner.read(STEP):
+            self._pass(data)
 
     def _pass(self, data: bytes) -> None:
         self.size += len(data)
@@ -89,18 +100,21 @@ class Peeking:
 class Hashed(Peeking):
     """A file inside of something: its sha256, and its share of the budget."""
 
+    _least = STEP
+
     def __init__(self, inner: Readable, budget: Budget) -> None:
         self._hasher = hashlib.sha256()
         self._budget = budget
-        super().__init__(inner, self._account)
+        super().__init__(inner, self._hasher.update)
 
     @property
     def sha256(self) -> str:
         return self._hasher.hexdigest()
 
-    def _account(self, data: bytes) -> None:
+    def _pass(self, data: bytes) -> None:
+        self.size += len(data)
         self._budget.spend(len(data))
-        self._hasher.update(data)
+        self._see(data)
 
 
 class Chunks:
@@ -118,22 +132,27 @@ class Chunks:
 
 
 class Forward:
-    """A blob from its start; `readinto` fills a buffer from the media, and `see` is told what it gave."""
+    """A blob from its start; `readinto` fills `buffer` from the media, and `see` is told what it gave."""
 
-    def __init__(self, readinto: Callable[[memoryview], int], see: Callable[[memoryview], None]) -> None:
+    def __init__(
+        self,
+        readinto: Callable[[memoryview], int],
+        see: Callable[[bytes | memoryview], None],
+        buffer: memoryview,
+    ) -> None:
         self._readinto = readinto
         self._see = see
+        self._buffer = buffer
 
     def read(self, count: int, /) -> bytes:
-        buffer = memoryview(bytearray(min(count, CHUNK)))
-        count = self._readinto(buffer)
-        self._see(buffer[:count])
-        return bytes(buffer[:count])
+        data = bytes(self._buffer[: self._readinto(self._buffer[:count])])
+        self._see(data)
+        return data
 
-    def drain(self, buffer: memoryview) -> None:
-        """Hash the rest into one buffer."""
-        while count := self._readinto(buffer):
-            self._see(buffer[:count])
+    def drain(self) -> None:
+        """Hash the rest."""
+        while count := self._readinto(self._buffer):
+            self._see(self._buffer[:count])
 
 
 class Seeking:
@@ -167,6 +186,10 @@ class Seeking:
         self._begun = True
 
     def read(self, start: int, count: int) -> bytes:
+        if self._window:
+            begin, data = self._window[-1]
+            if begin <= start <= start + count <= begin + len(data):
+                return data[start - begin : start - begin + count]
         inside(self.size, start, count, self._what)
         for begin, data in self._kept:
             if begin <= start and start + count <= begin + len(data):

@@ -54,7 +54,11 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"OTTO", "font"),
 )
 
+_BY_FIRST = tuple(tuple(one for one in _MAGIC if one[0] or one[1][0] == first) for first in range(256))
+"""Those that a file may be that begins with this byte."""
+
 _SCRIPT = re.compile(rb"#![ \t]*/")
+_KEY_BEGINS = b"-----BEGIN "
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")
 _BEGINS_OLD = b"(]}ci"
 """How a pickle of protocol 0 or 1 begins that holds more than one value, or calls something."""
@@ -73,7 +77,7 @@ def sniff(head: bytes, size: int) -> str:
     """The type of a file of `size` bytes by its first `HEAD`; `data` for what is none of those known."""
     if not head:
         return "empty"
-    for offset, magic, name in _MAGIC:
+    for offset, magic, name in _BY_FIRST[head[0]]:
         if head.startswith(magic, offset):
             return name
     return _executable(head) or _weights(head, size) or _text(head)
@@ -114,7 +118,7 @@ def _weights(head: bytes, size: int) -> str:
 def is_pickle(head: bytes, *, whole: bool) -> bool:
     """Whether bytes begin as a pickle of any protocol does, and go on as one for as far as they are here."""
     named = head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5
-    if not named and head[:1] not in [bytes([one]) for one in _BEGINS_OLD]:
+    if not named and (not head or head[0] not in _BEGINS_OLD):
         return False
     count = called = 0
     imported = False
@@ -136,7 +140,7 @@ def is_pickle(head: bytes, *, whole: bool) -> bool:
 
 
 def _text(head: bytes) -> str:
-    if _KEY.search(head):
+    if _KEY_BEGINS in head and _KEY.search(head):
         return PRIVATE_KEY
     if head.translate(None, _TEXT):
         return "data"

@@ -4,6 +4,7 @@ POSIX ustar and PAX (pax(1), "pax Header Block"), and of GNU's format long names
 size alone, sparse files. Everything is capped before it is read: whoever made the archive chose its numbers.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,12 +59,17 @@ _KINDS = {
 class TarStream:
     """Iterate over it once; `read` gives the bytes of the entry that came last.
 
-    Iterating and reading raise InputError for what is no tar, is cut off, or breaks a cap.
+    Iterating and reading raise InputError for what is no tar, is cut off, or breaks a cap. `ahead` is how
+    many bytes may be read from `stream` before anybody wants them, behind the archive's end, too: small
+    entries cost less then.
     """
 
-    def __init__(self, stream: Readable, what: str) -> None:
+    def __init__(self, stream: Readable, what: str, *, ahead: int = 0) -> None:
         self._stream = stream
         self.what = what
+        self._ahead = ahead
+        self._held, self._at = b"", 0
+        """Bytes that were read ahead, and how many of them are used up."""
         self._left = 0
         self._padding = 0
 
@@ -98,7 +104,7 @@ class TarStream:
     def chunk(self, count: int) -> bytes:
         """The next bytes of the current entry, at most `count`; b'' at its end."""
         wanted = min(count, self._left)
-        data = self._stream.read(wanted) if wanted else b""
+        data = self._next(wanted) if wanted else b""
         if wanted and not data:
             raise self._cut_off()
         self._left -= len(data)
@@ -115,7 +121,7 @@ class TarStream:
         if len(header) < BLOCK:
             raise self._cut_off()
         stored = self._number(header[148:156], "checksum")
-        if sum(header) - sum(header[148:156]) + 8 * 32 != stored:
+        if _sum(header[:148]) + _sum(header[156:404]) + _sum(header[404:]) + 8 * 32 != stored:
             raise InputError(
                 f"{self.what}: expected a tar header, found other bytes",
                 remedy="fetch the image again; a layer must be a tar archive",
@@ -198,10 +204,20 @@ class TarStream:
 
     def _read(self, count: int) -> bytes:
         """`count` bytes, fewer at the end of the stream."""
-        data = self._stream.read(count)
-        while 0 < len(data) < count and (more := self._stream.read(count - len(data))):
+        data = self._next(count)
+        while 0 < len(data) < count and (more := self._next(count - len(data))):
             data += more
         return data
+
+    def _next(self, count: int) -> bytes:
+        """At most `count` bytes, at least one but at the end of the stream."""
+        if data := self._held[self._at : self._at + count]:
+            self._at += len(data)
+            return data
+        if count >= self._ahead:
+            return self._stream.read(count)
+        self._held, self._at = self._stream.read(self._ahead), count
+        return self._held[:count]
 
     def _exactly(self, count: int) -> bytes:
         data = self._read(count)
@@ -211,13 +227,18 @@ class TarStream:
 
     def _skip(self, count: int) -> None:
         while count:
-            got = len(self._stream.read(min(count, SKIP)))
+            got = len(self._next(min(count, SKIP)))
             if not got:
                 raise self._cut_off()
             count -= got
 
     def _cut_off(self) -> InputError:
         return InputError(f"{self.what}: the archive ends early", remedy="fetch the image again")
+
+
+def _sum(data: bytes) -> int:
+    """The sum of at most 256 bytes: the lower half of Adler-32 (RFC 1950), too small for its modulus."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 @lru_cache  # of each a layer has few

@@ -207,8 +207,11 @@ def _decoded(data: bytes, what: str) -> str:
         raise InputError(f"{what}: not UTF-8 at byte {error.start}") from None
 
 
+_SIZE = re.compile(r"[0-9]{0,18}")
+
+
 def _recorded(row: list[str], what: str) -> Recorded:
-    if len(row) != 3 or not re.fullmatch(r"[0-9]{0,18}", row[2]):
+    if len(row) != 3 or not _SIZE.fullmatch(row[2]):
         raise InputError(f"{what}: expected path, hash and size, found {','.join(row)[:120]!r}")
     algorithm, _, encoded = row[1].partition("=")
     try:

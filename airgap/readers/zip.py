@@ -152,12 +152,13 @@ class Archive:
             and begin + member.compressed <= self._ends[member.offset]
         )
         if same:
-            extra = self._source.read(member.offset + fixed, extra_length)
-            size, packed = _zip64(extra, (size, packed), self.what)
-            known = {0} if flags & _DESCRIPTOR else set()  # then they follow the data (APPNOTE 4.3.9)
-            same = all(
-                said == true or said in known
-                for said, true in ((crc, member.crc), (packed, member.compressed), (size, member.size))
+            if _FULL_32 in (size, packed):
+                extra = self._source.read(member.offset + fixed, extra_length)
+                size, packed = _zip64(extra, (size, packed), self.what)
+            said, true = (crc, packed, size), (member.crc, member.compressed, member.size)
+            same = said == true or bool(
+                flags & _DESCRIPTOR  # then they follow the data (APPNOTE 4.3.9)
+                and all(one in (0, other) for one, other in zip(said, true, strict=True))
             )
         if not same:
             raise InputError(
@@ -338,10 +339,15 @@ def _named(entries: Sequence[Member], what: str) -> dict[BundlePath, Member]:
     """The files by path. Raises InputError for a path that occurs twice, or is also a parent."""
     seen: set[str] = set()
     files = {member.path: member for member in entries if not member.raw_name.endswith(b"/")}
+    parents: set[str] = set()
     for member in entries:
         if member.path in seen:
             raise InputError(f"{what}: {member.path} occurs twice")
         seen.add(member.path)
+        directory = member.path.rpartition("/")[0]
+        if directory in parents:
+            continue
+        parents.add(directory)
         parts = member.path.split("/")
         for end in range(1, len(parts)):
             parent = "/".join(parts[:end])

@@ -1,5 +1,6 @@
 """The bytes of a blob pass once, in order, however they are asked for."""
 
+import hashlib
 import io
 from collections import Counter
 
@@ -110,6 +111,19 @@ def test_peeking_takes_nothing_away(pieces: list[bytes], ahead: int, step: int) 
         found += data
     assert found == seen == whole
     assert stream.size == len(whole)
+
+
+@given(st.binary(max_size=2000), st.integers(1, 700), st.integers(0, 900), st.integers(0, 900))
+def test_whatever_was_looked_at_all_of_a_file_is_hashed(
+    data: bytes, piece: int, ahead: int, taken: int
+) -> None:
+    inner = Chunks(data[at : at + piece] for at in range(0, len(data), piece))
+    stream = Hashed(inner, Budget(10))
+    assert stream.peek(ahead) == data[:ahead]
+    assert data.startswith(stream.read(taken))
+    stream.drain()
+    assert (stream.size, stream.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert stream.peek(1) == stream.read(1) == b""
 
 
 def test_a_budget_is_one_for_all_levels() -> None:

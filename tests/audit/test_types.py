@@ -16,12 +16,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airgap.audit import types
 from airgap.audit.types import HEAD, sniff
 from tests.audit.faults import HARMLESS, MALICIOUS, safetensors
 
 
 def told(data: bytes) -> str:
     return sniff(data[:HEAD], len(data))
+
+
+@given(st.sampled_from(types._MAGIC), st.sampled_from(types._MAGIC), st.binary(max_size=300), st.booleans())
+def test_the_first_of_the_table_that_fits_decides(
+    one: tuple[int, bytes, str], other: tuple[int, bytes, str], data: bytes, both: bool
+) -> None:
+    head = bytearray(data.ljust(300, b" "))
+    for offset, magic, _ in (one, other)[: 1 + both]:
+        head[offset : offset + len(magic)] = magic
+    first = next((name for offset, magic, name in types._MAGIC if head.startswith(magic, offset)), None)
+    assert first is None or sniff(bytes(head), len(head)) == first
 
 
 def zipped() -> bytes:

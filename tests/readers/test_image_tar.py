@@ -57,6 +57,73 @@ def test_entries_are_those_that_the_standard_library_reads(
     assert found == expected
 
 
+def pieces(data: bytes, ahead: int, step: int) -> list[object]:
+    """Every entry and its bytes, read `step` at a time; in the end, what is wrong with the archive."""
+    archive = TarStream(io.BytesIO(data), "layer", ahead=ahead)
+    found: list[object] = []
+    try:
+        for number, entry in enumerate(archive):
+            found.append(entry)
+            content = bytearray()
+            while number % 3 and (piece := archive.chunk(step)):  # some entries are passed over unread
+                assert len(piece) <= step
+                content += piece
+            found.append(bytes(content))
+    except InputError as error:
+        found.append(error.message)
+    return found
+
+
+@given(
+    st.lists(st.tuples(_paths, _contents), max_size=6),
+    st.sampled_from(FORMATS[1:]),
+    st.integers(1, 4000),
+    st.integers(1, 2000),
+    st.data(),
+)
+def test_reading_ahead_changes_nothing(
+    members: list[tuple[str, Content]], format: int, ahead: int, step: int, draw: st.DataObject
+) -> None:
+    data = tar(members, format)
+    data = data[: draw.draw(st.integers(0, len(data)))] if draw.draw(st.booleans()) else data
+    assert pieces(data, ahead, step) == pieces(data, 0, step)
+
+
+def test_reading_ahead_costs_one_read_for_many_entries() -> None:
+    stream = Counted(tar([(f"f{n}", b"x") for n in range(100)], tarfile.GNU_FORMAT))
+    assert len(list(TarStream(stream, "layer", ahead=1 << 20))) == 100
+    assert stream.reads == 1
+
+
+class Counted(io.BytesIO):
+    """Bytes, and how many reads they took."""
+
+    reads = 0
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(count)
+
+
+@given(st.binary(min_size=500, max_size=512), st.integers(0, 0o777777))
+def test_a_header_is_believed_by_its_sum_alone(header: bytes, sum_said: int) -> None:
+    """As pax(1) has it: all bytes of the block, the sum's own eight as blanks."""
+    block = bytearray(header.ljust(512, b"\xff"))
+    block[124:136] = b"00000000000\0"
+    block[156:157] = b"0"
+    true = sum(block[:148]) + 8 * 32 + sum(block[156:])
+    for said in {true, sum_said}:
+        block[148:156] = b"%07o\0" % said
+        try:
+            taken = [entry.kind for entry in TarStream(io.BytesIO(bytes(block)), "layer")]
+        except InputError as error:
+            assert said != true
+            assert "expected a tar header" in error.message
+        else:
+            assert said == true
+            assert taken
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_long_names_and_what_is_not_read_are_passed_over(format: int) -> None:
     names = ["a" * 60 + "/" + "b" * 90, "c", "d" * 99]
