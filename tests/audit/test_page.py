@@ -68,3 +68,8 @@ def test_the_longest_bar_is_whole_and_nothing_is_no_chart() -> None:
 
 def test_names_without_anything_are_left_out() -> None:
     assert "licence" not in facts([("licence", text("")), ("name", text("x"))])
+
+
+@given(st.text())
+def test_each_character_is_shown_as_it_is_shown_alone(hostile: str) -> None:
+    assert text(hostile) == "".join(text(character) for character in hostile)
