@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from airgap.audit.evidence import Audit
-from airgap.audit.report import render_report
 from airgap.audit.table import render_files
 from airgap.decode import canonical_json
 from airgap.errors import HostError
@@ -28,11 +27,14 @@ def require_libraries() -> None:
 
 def render_pack(audit: Audit, *, sbom: bool) -> Iterator[tuple[str, bytes]]:
     """Each file of the pack, by its name."""
+    # Imported here, as what writes is for who writes; bills of materials' libraries are heavy, too, and an
+    # isolated host may do without them.
+    from airgap.audit.report import render_report  # noqa: PLC0415
+
     yield REPORT, canonical_json(audit.as_json()) + b"\n"
     yield PAGE, render_report(audit).encode("utf-8", "backslashreplace")
     yield FILES, b"".join(render_files(audit.files))
     if sbom:
-        # Imported here: the libraries are heavy, and an isolated host may do without them.
         from airgap.audit.sbom_cyclonedx import render_cyclonedx  # noqa: PLC0415
         from airgap.audit.sbom_spdx import render_spdx  # noqa: PLC0415
 

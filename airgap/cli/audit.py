@@ -13,15 +13,13 @@ from airgap.audit.evidence import Audit, BundleFact, SubjectKind
 from airgap.audit.pack import PAGE, render_pack, require_libraries
 from airgap.audit.policy import load_policy
 from airgap.audit.rating import Rating
+from airgap.audit.reading import BlobSource
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site, is_site
-from airgap.audit.volumes import audit_volumes, together
 from airgap.cli.options import FILE, json_option, policy_options, root_options
 from airgap.cli.policing import judged, policy_lines
-from airgap.cli.since import changes_since
 from airgap.cli.stated import read_envelope
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
-from airgap.cli.verdicts import verdicts_of
 from airgap.errors import IntegrityError, PolicyError, TrustError
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory
@@ -102,14 +100,18 @@ def audit(
         require_libraries()
     progress = progress_for(json=as_json)
     found = _audit(subjects, site, root, fingerprint, progress, jobs)
+    # Imported only for those who ask: they are a seventh of the start.
     if check and not _damaged(found):
+        from airgap.cli.verdicts import verdicts_of  # noqa: PLC0415
+
         found = replace(found, verdicts=verdicts_of(subjects[0], progress))
     if earlier and not _damaged(found):
+        from airgap.cli.since import changes_since  # noqa: PLC0415
+
         found = replace(found, since=changes_since(earlier, subjects[0], progress))
     with ExitStack() as stack:
         media = [stack.enter_context(Media(subject)) for subject in subjects]
-        source = together(media) if found.subject.kind is SubjectKind.VOLUMES else media[0]
-        found = judged(found, source, policy, osv, progress)
+        found = judged(found, _source(media, found.subject.kind), policy, osv, progress)
     written = _write(found, out, sbom=not no_sbom) if out else []
     if as_json:
         emit(found.as_json())
@@ -152,7 +154,17 @@ def _audit(
         envelope = read_envelope(media[0], also=", or a site's directory")
         if len(media) == 1 and not is_volume(media[0]):
             return audit_bundle(media[0], where, judging, envelope, progress=progress, jobs=jobs)
+        from airgap.audit.volumes import audit_volumes  # noqa: PLC0415
+
         return audit_volumes(media, where, judging, progress=progress, jobs=jobs)
+
+
+def _source(media: Sequence[Media], kind: SubjectKind) -> BlobSource:
+    if kind is not SubjectKind.VOLUMES:
+        return media[0]
+    from airgap.audit.volumes import together  # noqa: PLC0415
+
+    return together(media)
 
 
 def _write(found: Audit, out: Path, *, sbom: bool) -> list[str]:
