@@ -112,7 +112,7 @@ def _joined(base: str, reference: str) -> str:
 def choose(
     files: tuple[IndexFile, ...], project: str, specifier: SpecifierSet, tags: tuple[str, ...]
 ) -> IndexFile | None:
-    """The wheel of the newest version that matches, best for the target; one for another where none fits."""
+    """The wheel of the newest version that matches, best for the target; the nearest to it where none fits."""
     matching = [
         (version, file)
         for file in files
@@ -123,13 +123,23 @@ def choose(
     if not matching:
         return None
 
-    def preference(item: tuple[Version, IndexFile]) -> tuple[bool, Version, int, int]:
+    def preference(item: tuple[Version, IndexFile]) -> tuple[bool, Version, tuple[bool, bool], int, int]:
         version, file = item
         rank = file.name.rank(tags)
         build = int(re.match(r"[0-9]*", file.name.build)[0] or 0)  # type: ignore[index]
-        return rank is not None, version, -(rank or 0), build
+        likeness = _likeness(file.name, tags) if rank is None else (True, True)
+        return rank is not None, version, likeness, -(rank or 0), build
 
     return max(matching, key=preference)[1]
+
+
+def _likeness(name: WheelName, tags: tuple[str, ...]) -> tuple[bool, bool]:
+    """Whether a wheel is for the target's system and processor, and for its Python too, but for their age."""
+    python, _, platform = tags[0].split("-")
+    ours = [
+        tag for tag in name.tags if "linux" in tag and tag.endswith(f"_{platform.removeprefix('linux_')}")
+    ]
+    return bool(ours), any(tag.startswith((f"{python}-", "py3-")) or "-abi3-" in tag for tag in ours)
 
 
 def _wheel(file: str, url: str, sha256: str, size: int | None) -> IndexFile | None:

@@ -1,5 +1,6 @@
 """A report as a person reads it: a row a component, its verdict, the gap, what clears it; then the proof."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -68,11 +69,24 @@ def _rows(component: Judged) -> Iterator[tuple[str, str, str, str]]:
 
 def _wrapped(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     cells = [
-        [line for part in text.split("\n") for line in textwrap.wrap(part, width, break_on_hyphens=False)]
+        [
+            line
+            for part in text.split("\n")
+            for line in textwrap.wrap(_broken(part, width), width, break_on_hyphens=False)
+        ]
         for text, width in zip(row, widths, strict=True)
     ]
     for lines in zip_longest(*cells, fillvalue=""):
         yield _line(lines, widths)
+
+
+def _broken(text: str, width: int) -> str:
+    """Names of classes that are longer than a line, broken where their words begin."""
+    long = (word for word in text.split() if len(word) > width)
+    for word in dict.fromkeys(long):
+        fitting = re.sub(rf"(.{{1,{width}}})(?=[A-Z][a-z]|$)", r"\1 ", word)
+        text = text.replace(word, fitting.strip())
+    return text
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

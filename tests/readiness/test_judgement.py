@@ -100,3 +100,10 @@ def test_the_table_keeps_its_width_whatever_the_names(name: str, width: int) -> 
     rows = render(Report((judged,)), target, width)
     table = rows[2 : rows.index("", 2)] if "" in rows[2:] else rows[2:]
     assert all(len(line) <= max(width, 80) for line in table)
+
+
+def test_a_long_class_name_is_broken_where_its_words_begin() -> None:
+    detail = "gemma4, Gemma4ForConditionalGeneration"
+    judged = Judged("tiny", Kind.MODEL, detail, (judgement(Verdict.NO_BLOCKER),))
+    cells = [line[:20].rstrip() for line in render(Report((judged,)), TARGET, 100)]
+    assert cells[4:8] == ["tiny", "gemma4,", "Gemma4ForConditional", "Generation"]

@@ -83,6 +83,21 @@ def on_page(*files: str) -> tuple[IndexFile, ...]:
         ),
         (["one-1.0-py3-none-any.whl", "one-1.0-2-py3-none-any.whl"], "==1.0", "one-1.0-2-py3-none-any.whl"),
         (["one-1.0-cp38-abi3-win_amd64.whl"], "==1.0", "one-1.0-cp38-abi3-win_amd64.whl"),
+        (  # none fits: the one that is the least wrong shows why
+            [
+                "one-1.0-cp312-cp312-manylinux_2_99_aarch64.whl",
+                "one-1.0-cp312-cp312-macosx_10_9_x86_64.whl",
+                "one-1.0-cp313-cp313-manylinux_2_28_x86_64.whl",
+                "one-1.0-cp312-cp312-manylinux_2_99_x86_64.whl",
+            ],
+            "==1.0",
+            "one-1.0-cp312-cp312-manylinux_2_99_x86_64.whl",
+        ),
+        (
+            ["one-1.0-cp313-cp313-win_amd64.whl", "one-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"],
+            "==1.0",
+            "one-1.0-cp313-cp313-manylinux_2_28_x86_64.whl",
+        ),
         (["one-1.0+cu128-py3-none-any.whl"], "==1.0", "one-1.0+cu128-py3-none-any.whl"),
         (["one-2.0-py3-none-any.whl"], "==1.0", None),
         (["two-1.0-py3-none-any.whl"], "==1.0", None),
