@@ -45,7 +45,7 @@ from airgap.manifest import (
 from airgap.model import ContainerArtifact, Kind, Remote, Target
 from airgap.oci import INDEXES, MANIFESTS
 from airgap.readers.source import Source
-from airgap.readiness.components import Composition, Model, Stack, Unread
+from airgap.readiness.components import Composition, Model, NotRead, Stack, Unread
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, stack_of
 from airgap.tags import WheelName, marker_environment, supported_tags
@@ -97,12 +97,14 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
     places = Places.of(request, directory)
     lines = (*request.requirements, *_file_lines(request.requirements_file, directory))
     works: dict[str, Callable[[], Seen]] = {}
-    skipped: dict[str, str] = {}
+    skipped: dict[str, NotRead] = {}
     for line in lines:
         try:
             wanted = Requirement(line)
         except InvalidRequirement:
-            skipped[strip_logins(line)[:120]] = "is no plain requirement (PEP 508), so it was not read"
+            skipped[strip_logins(line)[:120]] = NotRead(
+                "is no plain requirement (PEP 508), so it was not read"
+            )
             continue
         if not _applies(wanted, target):
             continue
@@ -110,7 +112,7 @@ def _wheels(request: WheelsRequest, target: Target, opener: Opener) -> Stack:
             works[wanted.name] = partial(_read, wanted, places, target, opener)
         else:
             said = strip_logins(str(wanted))
-            skipped[wanted.name] = f"{said} names no single release, and nothing has chosen one yet"
+            skipped[wanted.name] = NotRead(f"{said} names no single release, and nothing has chosen one yet")
     seen, failed = read_all(works)
     requirements = tuple(strip_logins(line) for line in lines)
     return stack_of(
@@ -141,7 +143,10 @@ def _read(wanted: Requirement, places: Places, target: Target, opener: Opener) -
     files = places.files(wanted.name, opener)
     found = choose(files, wanted.name, wanted.specifier, supported_tags(target))
     if found is None:
-        raise InputError(f"no wheel of {wanted.name}{wanted.specifier} is on {places}")
+        raise InputError(
+            f"no wheel of {wanted.name}{wanted.specifier} is in {places}",
+            remedy="name a release that is there, or the index that has it",
+        )
     return places.read(wanted.name, found, opener)
 
 
@@ -184,7 +189,8 @@ def _on_hub(request: ModelRequest, stacks: Sequence[Stack], opener: Opener) -> M
         url = hub.url(request.repo, listing.commit, path)
         return opener.remote(url, hub.auth(), size=file.size, digest=file.sha256 or "")
 
-    begun = replace(_begun(request, taken), gated=listing.gated, licence=listing.licence)
+    sums = {path: files[path].sha256 or "" for path in taken}
+    begun = replace(_begun(request, taken), gated=listing.gated, licence=listing.licence, sums=sums)
     return read_model(begun, open_file, stacks, hub)
 
 

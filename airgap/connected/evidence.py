@@ -31,12 +31,13 @@ from airgap.model import (
 )
 from airgap.readers.checkpoint import read_checkpoints
 from airgap.readers.source import Source
-from airgap.readiness.components import Composition, Model, Stack, Unread
+from airgap.readiness.components import Composition, Model, NotRead, Stack, Unread
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, stack_of
 from airgap.workers import run_all
 
 JOBS = 8
+MEND = "mend its source, then check again"
 """Requests at a time."""
 
 CONFIG = "config.json"
@@ -80,7 +81,7 @@ def container_stack(artifact: ContainerArtifact, target: Target, opener: Opener)
 
 def unread(name: str, kind: Kind, error: AirgapError) -> Unread:
     """A component whose evidence could not be read, in the words of the error."""
-    return Unread(name, kind, error.message, error.remedy or "mend its source, then check again")
+    return Unread(name, kind, error.message, error.remedy or MEND)
 
 
 def files_note(count: int) -> tuple[str, ...]:
@@ -89,18 +90,18 @@ def files_note(count: int) -> tuple[str, ...]:
 
 def read_all(
     works: Mapping[str, Callable[[], Seen]],
-) -> tuple[tuple[Seen, ...], dict[str, str]]:
+) -> tuple[tuple[Seen, ...], dict[str, NotRead]]:
     """The packages that could be read, and why the others could not."""
 
-    def attempt(work: Callable[[], Seen]) -> Seen | str:
+    def attempt(work: Callable[[], Seen]) -> Seen | NotRead:
         try:
             return work()
         except AirgapError as error:
-            return error.message
+            return NotRead(error.message, error.remedy or MEND)
 
     found = run_all([partial(attempt, work) for work in works.values()], JOBS, Event())
     seen = tuple(one for one in found if isinstance(one, Seen))
-    return seen, {name: one for name, one in zip(works, found, strict=True) if isinstance(one, str)}
+    return seen, {name: one for name, one in zip(works, found, strict=True) if isinstance(one, NotRead)}
 
 
 def _wheels(artifact: WheelsArtifact, opener: Opener) -> Stack:
@@ -144,6 +145,7 @@ def _model(artifact: ModelArtifact, stacks: Sequence[Stack], opener: Opener) -> 
             None,
             Evidence(f"{artifact.name}/{CONFIG}", config.sha256 if config else ""),
             {path: file.size for path, file in files.items()},
+            sums={path: file.sha256 for path, file in files.items()},
             server=artifact.served_by,
             licence=artifact.licence,
             digests=_digests(artifact),

@@ -21,7 +21,7 @@ from airgap.readers.image import Distribution as Installed
 from airgap.readers.image import Inventory, layers_of, read_image
 from airgap.readers.passing import Passing, PassingObject
 from airgap.readers.python_syntax import NotUnderstood
-from airgap.readiness.components import Distribution, GpuCode, Stack
+from airgap.readiness.components import Distribution, GpuCode, NotRead, Stack
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, see, stack_of
 from airgap.readiness.rules_gpu import KERNELS
@@ -30,6 +30,9 @@ _ENGINE_FILES = re.compile(
     r"(?:.*/)?(?:site|dist)-packages/(?:vllm/(?:.*/)?[^/]+\.py|torch/version\.py"
     r"|transformers/models/auto/(?:configuration_auto|auto_mappings)\.py)"
 )
+
+
+_SETTLE = "ask the image itself: run pip list and python -c 'import vllm, transformers' in it"
 
 
 def read_container(artifact: ContainerArtifact, target: Target, opener: Opener) -> Stack:
@@ -61,15 +64,15 @@ def image_stack(name: str, source: str, inventory: Inventory, given: Iterable[Gi
 
     `given` is code that will serve on it and is not in it.
     """
-    unread = dict.fromkeys(inventory.unread, "a part of the image that was not read")
+    unread = {part: NotRead("a part of the image that was not read", _SETTLE) for part in inventory.unread}
     seen: list[Seen] = []
     for key in dict.fromkeys(d.name for d in inventory.distributions if d.site):
         copies = inventory.copies(key)
         if len(copies) > 1:
             places = " and ".join(f"{copy.version} in /{copy.site}" for copy in copies)
-            unread[key] = f"is ambiguous: {places}"
+            unread[key] = NotRead(f"is ambiguous: {places}", "leave one of them in the image")
         elif copies[0].metadata is None:
-            unread[key] = f"/{copies[0].path} is no METADATA that can be read"
+            unread[key] = NotRead(f"/{copies[0].path} is no METADATA that can be read", _SETTLE)
         else:
             seen.append(_see(copies[0], source, inventory))
     modules = next((one.tables.modules for one in seen if one.tables.modules), None)

@@ -61,7 +61,7 @@ class Places:
         return (*self.indexes, *self.pages)
 
     def __str__(self) -> str:
-        return " and ".join(public_url(url) for url in self.logins)
+        return " and ".join([*map(public_url, self.logins), *map(str, self.directories)])
 
     def files(self, project: str, opener: Opener) -> tuple[IndexFile, ...]:
         """Every wheel of a project. Raises SourceError or InputError."""

@@ -112,7 +112,7 @@ def _joined(base: str, reference: str) -> str:
 def choose(
     files: tuple[IndexFile, ...], project: str, specifier: SpecifierSet, tags: tuple[str, ...]
 ) -> IndexFile | None:
-    """The wheel of the newest version that matches, best for the target; the nearest to it where none fits."""
+    """The wheel of the newest version that matches, best for the target; where none fits, the nearest."""
     matching = [
         (version, file)
         for file in files

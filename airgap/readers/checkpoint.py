@@ -74,6 +74,10 @@ class Checkpoint:
     others: tuple[str, ...] = ()
     """Weights in formats that airgap does not read."""
 
+    def at(self, name: str) -> str:
+        """The path, below the model's top, of one of its files."""
+        return _join(self.directory, name)
+
 
 def read_checkpoints(sizes: Mapping[str, int], read: ReadRange) -> tuple[Checkpoint, ...]:
     """Every checkpoint among a model's files (path -> bytes), the top directory first.

@@ -97,19 +97,30 @@ class ServingCode:
     undecided: tuple[NotUnderstood, ...] = ()
 
 
+LOCK_FIRST = "run: airgap lock, then check again"
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """Why a package was not read, and what would `settle` it."""
+
+    reason: str
+    settle: str = LOCK_FIRST
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """Packages that run together: a wheels set, or what an image holds.
 
     `closed` says that these are all of them; else they are what was asked for, and `unread` what was not
-    pinned to one release or could not be read, each with its reason.
+    pinned to one release or could not be read.
     """
 
     name: str
     kind: Kind
     packages: tuple[Distribution, ...]
     closed: bool
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, NotRead] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     """What was asked for, as written."""
     transformers: Tabled | None = None
@@ -157,6 +168,8 @@ class Model:
     licence: str = ""
     digests: frozenset[str] = frozenset()
     """sha256 of every file, where all are known."""
+    sums: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of its files by path, where hub or lock say it."""
 
     @property
     def detail(self) -> str:
@@ -166,7 +179,12 @@ class Model:
         return ", ".join(filter(None, names)) or "a config without model_type"
 
     def says(self, text: str) -> Evidence:
+        """What its top config.json says."""
         return Evidence(self.where.source, self.where.digest, self.where.member, 0, text)
+
+    def shows(self, path: str, text: str) -> Evidence:
+        """What one of its files says, or holds."""
+        return Evidence(f"{self.name}/{path}", self.sums.get(path, ""), "", 0, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from airgap.readers.serving_tables import Tabled, VllmTables, read_torch_cuda, r
 from airgap.readers.source import Files
 from airgap.readers.wheel import Metadata, read_wheel
 from airgap.readers.zip import Archive
-from airgap.readiness.components import Distribution, GpuCode, ServingCode, Stack
+from airgap.readiness.components import Distribution, GpuCode, NotRead, ServingCode, Stack
 from airgap.readiness.rules_gpu import read_gpu_code
 from airgap.tags import WheelName, normalized_name
 
@@ -49,10 +49,7 @@ def read_package(archive: Archive, file: str, *, whole: bool = False) -> Seen:
     seen = see(Distribution(file, archive.digest, wheel.metadata_member, wheel.metadata), archive)
     if not whole or seen.tables.vllm is None:
         return seen
-    try:
-        return replace(seen, tables=seen.tables._replace(gpu_code=read_gpu_code(archive)))
-    except InputError as error:
-        return replace(seen, tables=seen.tables._replace(gpu_code=NotUnderstood(file, 0, error.message)))
+    return replace(seen, tables=seen.tables._replace(gpu_code=read_gpu_code(archive)))
 
 
 def read_metadata(data: bytes, file: str, digest: str) -> Seen:
@@ -101,7 +98,7 @@ def stack_of(
     seen: Iterable[Seen],
     *,
     closed: bool,
-    unread: Mapping[str, str],
+    unread: Mapping[str, NotRead],
     requirements: tuple[str, ...] = (),
     serving: ServingCode | None = None,
 ) -> Stack:
@@ -113,7 +110,7 @@ def stack_of(
         kind,
         tuple(one.distribution for one in packages),
         closed,
-        {normalized_name(package): reason for package, reason in unread.items()},
+        {normalized_name(package): why for package, why in unread.items()},
         requirements,
         tables.get("transformers", Tables()).transformers,
         tables.get("vllm", Tables()).vllm,

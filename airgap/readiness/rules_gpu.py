@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from airgap.errors import InputError
 from airgap.model import Kind, Target
 from airgap.readers.elf import read_elf
 from airgap.readers.fatbin import Architecture, CodeKind, read_architectures
@@ -17,16 +18,23 @@ KERNELS = re.compile(r"vllm/_C[^/]*\.so")
 """vLLM's own, below site-packages; other modules beside them are for some GPUs only."""
 
 
-def read_gpu_code(archive: Archive) -> tuple[GpuCode, ...]:
-    """Of every such module the GPU code and the CUDA runtime it links. Raises InputError, IntegrityError."""
+def read_gpu_code(archive: Archive) -> tuple[GpuCode, ...] | NotUnderstood:
+    """Of every such module the GPU code and the CUDA runtime it links. Raises IntegrityError."""
     found = []
     for path in archive.paths():
         if KERNELS.fullmatch(path):
-            source, what = archive.source(path), f"{archive.what}: {path}"
-            elf = read_elf(source, what)
-            architectures = frozenset(read_architectures(source, elf, what))
-            found.append(GpuCode(archive.digest, path, architectures, elf.needed))
+            try:
+                found.append(_gpu_code(archive, path))
+            except InputError as error:
+                message = error.message.removeprefix(f"{archive.what}: ").removeprefix(f"{path}: ")
+                return NotUnderstood(path, 0, message)
     return tuple(found)
+
+
+def _gpu_code(archive: Archive, path: str) -> GpuCode:
+    source, what = archive.source(path), f"{archive.what}: {path}"
+    elf = read_elf(source, what)
+    return GpuCode(archive.digest, path, frozenset(read_architectures(source, elf, what)), elf.needed)
 
 
 def runs_on(architecture: Architecture, sm: int) -> bool:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from airgap.model import Target
-from airgap.readers.model_config import ModelConfig
+from airgap.readers.model_config import Declaration, ModelConfig
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.python_tables import Entry
-from airgap.readiness.components import Distribution, Model, Stack, version_key
+from airgap.readiness.components import LOCK_FIRST, Distribution, Model, Stack, version_key
 from airgap.readiness.judgement import Evidence, Judgement, Rule
-from airgap.readiness.rules_packages import LOCK_FIRST
 
 MODEL_TYPE = Rule("model-type", 1, "transformers, or vLLM itself, has a configuration for the model's type")
 ARCHITECTURE = Rule("architecture", 1, "vLLM has an implementation of the model's architecture")
@@ -29,7 +28,7 @@ Found = Entry | NotUnderstood | None
 def judge_model_type(model: Model, target: Target) -> Iterator[Judgement]:
     """config.json's `model_type` and those nested in it, in CONFIG_MAPPING_NAMES or _CONFIG_REGISTRY."""
     if model.config is None:
-        yield MODEL_TYPE.unknown(model.name, _no_config(model), settle="add its config.json")
+        yield MODEL_TYPE.unknown(model.name, _no_config(model), settle=_settle_config(model))
         return
     stack = model.served_by
     if stack is None or (stack.transformers is None and stack.vllm is None):
@@ -137,9 +136,7 @@ def judge_architecture(model: Model, target: Target) -> Iterator[Judgement]:
     """config.json's `architectures` in vLLM's registry; vLLM takes the first that it has."""
     if model.config is None or not model.config.architectures:
         reason = "its config.json names no architectures" if model.config else _no_config(model)
-        yield ARCHITECTURE.unknown(
-            model.name, reason, settle="add its config.json, as its authors publish it"
-        )
+        yield ARCHITECTURE.unknown(model.name, reason, settle=_settle_config(model))
         return
     stack = model.served_by
     if stack is None or stack.vllm is None:
@@ -221,7 +218,7 @@ def judge_method(model: Model, target: Target) -> Iterator[Judgement]:
     stack = model.served_by
     methods = methods_of(model)
     if model.config is None:
-        yield METHOD.unknown(model.name, _no_config(model), settle="add its config.json")
+        yield METHOD.unknown(model.name, _no_config(model), settle=_settle_config(model))
     elif not methods:
         yield METHOD.clear(model.name, "its configs declare no quantisation")
     elif stack is None or stack.vllm is None:
@@ -242,7 +239,7 @@ def _judge_methods(model: Model, methods: tuple[str, ...], stack: Stack) -> Iter
             gap=f"{vllm.label} lacks {method}",
             things=(f"quantisation {method}", vllm.label),
             evidence=[
-                model.says(f"quant_method: {method}"),
+                *(where for name, where in _declared(model) if name == method),
                 vllm.states(_QUANTIZATION, f"QuantizationMethods has no {method!r}"),
             ],
             remedy=f"a vllm that has {method}, or the model in another quantisation",
@@ -262,11 +259,34 @@ def _judge_methods(model: Model, methods: tuple[str, ...], stack: Stack) -> Iter
 
 def methods_of(model: Model) -> tuple[str, ...]:
     """The names by which vLLM looks the declared quantisation up; modelopt's NVFP4 is one of its own."""
-    declared = [model.config.quantization if model.config else None]
-    declared += [checkpoint.hf_quant_config for checkpoint in model.checkpoints]
-    found = [(d.method.lower(), d.algorithm.upper()) for d in declared if d and d.method]
-    names = ["modelopt_fp4" if (m, a) == ("modelopt", "NVFP4") else m for m, a in found]
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name for name, _ in _declared(model)))
+
+
+def says_nvfp4(model: Model) -> list[Evidence]:
+    """Where the model is called NVFP4: its own files, else the manifest."""
+    declared = [where for _, where in _declared(model)]
+    return declared or [Evidence("the manifest", text=f"quantization = {model.claim!r}")]
+
+
+def _declared(model: Model) -> list[tuple[str, Evidence]]:
+    """Every declaration of a method: vLLM's name for it, and the file that says it."""
+    found = [(model.config.quantization, "config.json")] if model.config else []
+    found += [(c.hf_quant_config, c.at("hf_quant_config.json")) for c in model.checkpoints]
+    return [
+        (
+            "modelopt_fp4"
+            if (d.method.lower(), d.algorithm.upper()) == ("modelopt", "NVFP4")
+            else d.method.lower(),
+            model.says(_written(d)) if path == "config.json" else model.shows(path, _written(d)),
+        )
+        for d, path in found
+        if d and d.method
+    ]
+
+
+def _written(declared: Declaration) -> str:
+    algorithm = f" ({declared.algorithm})" if declared.algorithm else ""
+    return f"quant_method: {declared.method}{algorithm}"
 
 
 NVFP4_NATIVE, NVFP4_FALLBACK = (10, 0), (7, 5)
@@ -300,7 +320,7 @@ def judge_nvfp4(model: Model, target: Target) -> Iterator[Judgement]:
         yield NVFP4.unknown(model.name, "[target] names no GPU", settle="add gpu = { … } to [target]")
         return
     gpu = f"{target.gpu.name} (compute capability {target.gpu.compute_capability})"
-    evidence = [model.says(f"quantisation: {', '.join(methods_of(model)) or model.claim}")]
+    evidence = says_nvfp4(model)
     if support == "native":
         yield NVFP4.clear(model.name, f"NVFP4 is native on {gpu}", evidence=evidence)
     elif support == "fallback":
@@ -338,6 +358,12 @@ def _vllm_lacks(stack: Stack, member: str, text: str) -> list[Evidence]:
 def _no_config(model: Model) -> str:
     damaged = [d for c in model.checkpoints for d in c.damaged if d.path == "config.json"]
     return f"config.json: {damaged[0].message}" if damaged else "it has no config.json"
+
+
+def _settle_config(model: Model) -> str:
+    return (
+        f"{'add' if 'config.json' not in model.files else 'mend'} its config.json, as its authors publish it"
+    )
 
 
 def _no_server(model: Model, engine: str = "vllm or transformers") -> str:

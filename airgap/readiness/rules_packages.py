@@ -8,7 +8,7 @@ from airgap.errors import InputError
 from airgap.model import Kind, Target
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.requires import Pin, allows_python, pins
-from airgap.readiness.components import Distribution, GpuCode, Stack, version_key
+from airgap.readiness.components import LOCK_FIRST, Distribution, GpuCode, Stack, version_key
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 from airgap.tags import WheelName, marker_environment, normalized_name, supported_tags
 
@@ -16,8 +16,6 @@ PINS = Rule("pin", 1, "every declared requirement is met by the package that is 
 TAGS = Rule("wheel-tag", 1, "the target's pip accepts every wheel")
 CUDA = Rule("cuda-driver", 2, "the driver runs the CUDA that torch was built for")
 IMPORTS = Rule("imports", 2, "code that serves imports nothing that its vLLM lacks")
-
-LOCK_FIRST = "run: airgap lock, then check again"
 
 DRIVERS = {11: "450.80", 12: "525", 13: "580"}
 """CUDA major -> the oldest Linux driver that runs it (NVIDIA, CUDA compatibility, minor version table)."""
@@ -32,8 +30,8 @@ def judge_pins(stack: Stack, target: Target) -> Iterator[Judgement]:
         else:
             judged += _judge_pin(package, pin, stack)
     yield from judged
-    for name, reason in sorted(stack.unread.items()):
-        yield PINS.unknown(stack.name, f"{name}: {reason}", settle=LOCK_FIRST)
+    for name, why in sorted(stack.unread.items()):
+        yield PINS.unknown(stack.name, f"{name}: {why.reason}", settle=why.settle)
     if judged or stack.unread:
         return
     if stack.closed:

@@ -33,7 +33,9 @@ def judge_downloads(model: Model, target: Target, carried: Collection[str]) -> I
                 model.name,
                 f"it is an adapter of {base}, which is not among the models here",
                 settle=f"add [[models]] with repo = {base!r}, or name a path that the site has",
-                evidence=[model.says(f"base_model_name_or_path: {base}")],
+                evidence=[
+                    model.shows(checkpoint.at("adapter_config.json"), f"base_model_name_or_path: {base}")
+                ],
             )
     if not found:
         yield DOWNLOADS.clear(model.name, "its configs name no code and no base from elsewhere")

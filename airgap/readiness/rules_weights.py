@@ -6,7 +6,7 @@ from airgap.model import Gpu, Target
 from airgap.readiness import nvfp4
 from airgap.readiness.components import Model
 from airgap.readiness.judgement import Evidence, Judgement, Rule
-from airgap.readiness.rules_models import is_nvfp4
+from airgap.readiness.rules_models import is_nvfp4, says_nvfp4
 from airgap.readiness.weights import loaded_pickles, tensor_bytes, unweighed
 
 PROOF = Rule("nvfp4-proof", 1, "weights that are called NVFP4 are NVFP4")
@@ -14,6 +14,9 @@ MEMORY = Rule("weights-memory", 1, "the bytes of the weights fit the memory of t
 PICKLE = Rule("weights-pickle", 1, "no weights are pickles, which run code when they are loaded")
 
 GIB = 2**30
+
+_FILES = 5
+"""Files named as evidence; a large model has hundreds."""
 
 
 def judge_proof(model: Model, target: Target) -> Iterator[Judgement]:
@@ -35,13 +38,17 @@ def judge_proof(model: Model, target: Target) -> Iterator[Judgement]:
                 f"it is called NVFP4, and is not: {reason}",
                 gap="is not the NVFP4 it is called",
                 things=("the claim of NVFP4", "the tensors"),
-                evidence=[model.says("quantisation: nvfp4"), *(_tensor(model, r) for r in proof.reasons[:3])],
+                evidence=[*says_nvfp4(model), *(_tensor(model, r) for r in proof.reasons[:3])],
                 remedy="a checkpoint that is NVFP4, or correct quantization",
             )
 
 
 def _tensor(model: Model, reason: nvfp4.Reason) -> Evidence:
-    return Evidence(model.where.source, text=str(reason))
+    for checkpoint in model.checkpoints:
+        for file, header in checkpoint.headers.items():
+            if any(tensor.name == reason.tensor for tensor in header.tensors):
+                return model.shows(checkpoint.at(file), str(reason))
+    return Evidence(model.name, text=str(reason))
 
 
 def judge_memory(model: Model, target: Target) -> Iterator[Judgement]:
@@ -56,8 +63,7 @@ def judge_memory(model: Model, target: Target) -> Iterator[Judgement]:
         yield MEMORY.unknown(model.name, "the target names no GPU", settle="add gpu = { … } to [target]")
         return
     room = target.gpu.memory_gib * GIB * target.gpu.count
-    files = sum(len(checkpoint.headers) for checkpoint in model.checkpoints)
-    evidence = [Evidence(model.where.source, text=f"{needed} bytes of tensors in {files} files")]
+    evidence = _weighed(model)
     if needed > room:
         gap = f"the tensors need {_gib(needed)}, a lower bound"
         yield MEMORY.blocked(
@@ -88,13 +94,34 @@ def judge_pickles(model: Model, target: Target) -> Iterator[Judgement]:
     elif pickles:
         yield PICKLE.unknown(
             model.name,
-            f"{len(pickles)} files are pickles, which run code when they are loaded; what they hold is not"
-            " read",
+            f"{counted(len(pickles), 'pickle')} among its weights: pickles run code when they are loaded, and"
+            " what they hold is not read",
             settle="the same weights as safetensors",
-            evidence=[Evidence(model.where.source, text=", ".join(pickles[:5]))],
+            evidence=[model.shows(path, "") for path in pickles[:_FILES]],
         )
     else:
         yield PICKLE.clear(model.name, "engines load safetensors")
+
+
+def _weighed(model: Model) -> list[Evidence]:
+    """The files with the most bytes of tensors, and how much that is of how many."""
+    sizes = {
+        c.at(file): sum(tensor.size for tensor in header.tensors)
+        for c in model.checkpoints
+        for file, header in c.headers.items()
+    }
+    largest = sorted(sizes, key=lambda path: -sizes[path])[:_FILES]
+    shown = [model.shows(path, f"{sizes[path]} bytes of tensors") for path in largest]
+    more = len(sizes) - len(shown)
+    if more:
+        shown.append(
+            Evidence(model.name, text=f"{counted(more, 'more file')}, {sum(sizes.values())} bytes in all")
+        )
+    return shown
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _cards(gpu: Gpu) -> str:
@@ -102,4 +129,4 @@ def _cards(gpu: Gpu) -> str:
 
 
 def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"

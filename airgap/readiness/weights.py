@@ -22,14 +22,14 @@ def tensor_bytes(checkpoint: Checkpoint) -> int:
 
 def unweighed(checkpoints: Sequence[Checkpoint]) -> list[str]:
     """Paths of weights whose bytes are not known: other formats than safetensors, and damaged files."""
-    others = [f"{_at(c)}{name}" for c in checkpoints if not c.headers for name in (*c.pickles, *c.others)]
+    others = [c.at(name) for c in checkpoints if not c.headers for name in (*c.pickles, *c.others)]
     damaged = (damage.path for c in checkpoints for damage in c.damaged)
     return others + [path for path in damaged if path.endswith(".safetensors")]
 
 
 def loaded_pickles(checkpoints: Sequence[Checkpoint]) -> list[str]:
     """Paths of pickled weights; engines leave those alone that have safetensors beside them."""
-    return [f"{_at(c)}{name}" for c in checkpoints if not c.headers for name in c.pickles]
+    return [c.at(name) for c in checkpoints if not c.headers for name in c.pickles]
 
 
 def _is_draft(name: str, layers: int | None) -> bool:
@@ -37,7 +37,3 @@ def _is_draft(name: str, layers: int | None) -> bool:
         return True
     found = re.match(r"(?:(?:model|language_model)\.)*layers\.([0-9]{1,9})\.", name)
     return found is not None and layers is not None and int(found[1]) >= layers
-
-
-def _at(checkpoint: Checkpoint) -> str:
-    return f"{checkpoint.directory}/" if checkpoint.directory else ""

@@ -10,7 +10,7 @@ from airgap.readers.model_config import parse_model_config
 from airgap.readers.python_tables import Table, read_module
 from airgap.readers.serving_tables import VllmTables
 from airgap.readers.wheel import Metadata
-from airgap.readiness.components import Distribution, Model, Stack
+from airgap.readiness.components import Distribution, Model, NotRead, Stack
 from airgap.readiness.judgement import Evidence, Judgement, Verdict
 from airgap.readiness.reading import Seen, Tables, read_package, stack_of
 from tests.readers.recordings import TRANSFORMERS, VLLM, Replay
@@ -36,7 +36,7 @@ def package(name: str, version: str, *requires: str, file: str = "", python: str
     )
 
 
-def stack(*seen: Seen, closed: bool = True, unread: dict[str, str] | None = None, **more: Any) -> Stack:
+def stack(*seen: Seen, closed: bool = True, unread: dict[str, NotRead] | None = None, **more: Any) -> Stack:
     made = stack_of(
         "serving",
         more.pop("kind", Kind.WHEELS),

@@ -183,7 +183,7 @@ def test_what_is_not_pinned_is_unknown(
     assert code == 0
     text = json.dumps(found)
     assert "names no single release" in text
-    assert "no wheel of transformers==9.9 is on" in text
+    assert "no wheel of transformers==9.9 is in" in text
     assert {"pin", "model-type", "architecture"} <= set(rules(found, "unknown"))
 
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 
 from airgap.model import Gpu, Kind, Sha256
 from airgap.readiness.check import judge
-from airgap.readiness.components import Composition, Unread
+from airgap.readiness.components import Composition, NotRead, Unread
 from airgap.readiness.judgement import Evidence, Judged, Judgement, Report, Rule, SmokeRecord, Verdict
 from airgap.readiness.table import render
 from tests.readiness.compositions import TARGET, package, stack
@@ -77,7 +77,7 @@ def test_ready_needs_a_record_of_the_same_digests_on_the_same_gpu() -> None:
     assert verdict(record) is Verdict.READY
     assert verdict(replace(record, gpu="NVIDIA H200")) is Verdict.NO_BLOCKER
     assert verdict(replace(record, digests=frozenset({Sha256("e" * 64)}))) is Verdict.NO_BLOCKER
-    unread = replace(served, unread={"two": "its index failed"})
+    unread = replace(served, unread={"two": NotRead("its index failed")})
     assert verdict(record, Composition(TARGET, (unread,), ())) is Verdict.UNKNOWN
     conflict = stack(package("one", "1.0"), package("two", "1.0", "one>2"))
     both = replace(record, digests=frozenset(Sha256(p.digest) for p in conflict.packages))

@@ -38,8 +38,10 @@ def test_what_runs_where(sm: int, variant: str, kind: CodeKind, runs: set[int], 
     assert {other for other in runs | refuses if runs_on(code, other)} == runs
 
 
-def wheel(*entries: tuple[int, int, int], cuda: str = "12") -> tuple[Archive, str]:
-    """A vLLM with one extension module of this GPU code."""
+def wheel(
+    *entries: tuple[int, int, int], cuda: str = "12", more: dict[str, bytes] | None = None
+) -> tuple[Archive, str]:
+    """A vLLM with one extension module of this GPU code, and `more` members."""
     names = b"\0libcudart.so." + cuda.encode() + b"\0"
     module = elf(
         [
@@ -51,10 +53,23 @@ def wheel(*entries: tuple[int, int, int], cuda: str = "12") -> tuple[Archive, st
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("vllm/_C.abi3.so", module)
+        for path, data in (more or {}).items():
+            archive.writestr(path, data)
         archive.writestr("vllm-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: vllm\nVersion: 1.0\n")
         archive.writestr("vllm-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
     file = "vllm-1.0-py3-none-any.whl"
     return Archive(BytesSource(out.getvalue(), digest="a" * 64), file), file
+
+
+def test_a_damaged_module_is_unknown_and_named() -> None:
+    archive, file = wheel((2, 80, 0x11), more={"vllm/_C_stable.abi3.so": b"\x7fELF and no more"})
+    seen = read_package(archive, file, whole=True)
+    [found] = judge_gpu_code(stack(seen, gpu_code=seen.tables.gpu_code), gpu("8.9"))
+    assert (found.verdict, found.message) == (
+        UNKNOWN,
+        "vllm/_C_stable.abi3.so: expected an ELF file, found something else",
+    )
+    assert [(e.source, e.member) for e in found.evidence] == [(file, "vllm/_C_stable.abi3.so")]
 
 
 def judged(capability: str, *entries: tuple[int, int, int], torch: str = "", **more: Any) -> list[Verdict]:

@@ -1,6 +1,7 @@
 """Types, architectures, quantisation, NVFP4, weights, run-time downloads, known-bad pairs."""
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,35 @@ def on_disk(name: str, claim: str = "nvfp4") -> Model:
 )
 def test_a_claim_of_nvfp4_is_proven_not_believed(name: str, expected: Verdict) -> None:
     assert one(judge_proof(on_disk(name), TARGET)).verdict is expected
+
+
+def places(judgement: Judgement) -> list[tuple[str, str]]:
+    return [(evidence.source, evidence.text) for evidence in judgement.evidence]
+
+
+def test_what_refutes_a_claim_names_the_claim_and_the_file_with_the_tensor() -> None:
+    sums = {"model.safetensors": "d" * 64}
+    found = one(judge_proof(replace(on_disk("bf16"), sums=sums), TARGET))
+    claim, *tensors = places(found)
+    assert claim == ("the manifest", "quantization = 'nvfp4'"), "its config.json says nothing of it"
+    assert {source for source, _ in tensors} == {"gemma/model.safetensors"}
+    assert {evidence.digest for evidence in found.evidence[1:]} == {"d" * 64}
+
+
+def test_a_method_is_said_by_the_file_that_declares_it() -> None:
+    declared = replace(on_disk("modelopt", ""), config=None)
+    assert places(one(judge_nvfp4(declared, TARGET))) == [
+        ("gemma/hf_quant_config.json", "quant_method: modelopt (NVFP4)")
+    ]
+
+
+def test_a_config_that_is_damaged_is_to_be_mended_not_added() -> None:
+    absent = model(None, files={})
+    damaged = model(None, checkpoints=read_checkpoints({"config.json": 1}, lambda *_: b"{"))
+    for judge in (judge_model_type, judge_architecture, judge_method):
+        assert one(judge(absent, TARGET)).remedy.startswith("add its config.json")
+        found = one(judge(damaged, TARGET))
+        assert found.remedy.startswith("mend its config.json") and "not JSON" in found.message
 
 
 def test_a_model_that_is_only_a_config_is_unknown() -> None:

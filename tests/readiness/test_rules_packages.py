@@ -6,6 +6,7 @@ from hypothesis import given
 
 from airgap.model import Platform, Target
 from airgap.readers.python_syntax import NotUnderstood
+from airgap.readiness.components import NotRead
 from airgap.readiness.judgement import Judgement, Verdict
 from airgap.readiness.rules_packages import judge_cuda, judge_pins, judge_tags
 from tests.readiness.compositions import L4, TARGET, package, stack, verdicts
@@ -58,7 +59,7 @@ def test_what_is_missing_from_a_closed_set_blocks_and_from_an_open_one_is_unknow
     [missing] = pins(one)
     assert (missing.verdict, missing.gap) == (BLOCKED, "two is missing")
     assert verdicts(pins(one, closed=False)) == [UNKNOWN]
-    assert verdicts(pins(one, unread={"two": "its index failed"})) == [UNKNOWN]
+    assert verdicts(pins(one, unread={"two": NotRead("its index failed")})) == [UNKNOWN]
 
 
 def test_the_targets_python_decides() -> None:

@@ -40,7 +40,19 @@ def test_weights_above_the_memory_of_all_gpus_are_blocked() -> None:
     found = memory(claiming(60 * GIB, 36 * GIB + 1))
     assert found.verdict is Verdict.BLOCKED
     assert "96.0 GiB, a lower bound; 4 × NVIDIA L4 have 96.0 GiB" in found.message
-    assert f"{96 * GIB + 1} bytes of tensors in 2 files" in found.evidence[0].text
+    assert [(e.source, e.text) for e in found.evidence] == [
+        ("gemma/model-0.safetensors", f"{60 * GIB} bytes of tensors"),
+        ("gemma/model-1.safetensors", f"{36 * GIB + 1} bytes of tensors"),
+    ]
+
+
+def test_of_many_files_the_largest_are_named_and_the_sum_of_all() -> None:
+    found = memory(claiming(*range(1, 10)))
+    named = [("gemma/model-" + str(n - 1) + ".safetensors", f"{n} bytes of tensors") for n in range(9, 4, -1)]
+    assert [(e.source, e.text) for e in found.evidence] == [
+        *named,
+        ("gemma", "4 more files, 45 bytes in all"),
+    ]
 
 
 def test_weights_that_fit_prove_nothing() -> None:
@@ -68,7 +80,7 @@ def test_what_is_cut_off_is_unknown_and_what_is_known_still_blocks() -> None:
 def test_pickles_are_named_only_where_they_would_be_loaded() -> None:
     found = pickles(read({"pytorch_model.bin": b"x"}))
     assert found.verdict is Verdict.UNKNOWN and "run code when they are loaded" in found.message
-    assert found.evidence[0].text == "pytorch_model.bin"
+    assert [e.source for e in found.evidence] == ["gemma/pytorch_model.bin"]
     assert pickles(read({"pytorch_model.bin": b"x", **load("bf16")})).verdict is Verdict.NO_BLOCKER
     found = pickles(read({"training_args.bin": b"x", "config.json": b"{}"}))
     assert "no weights are known" in found.message
