@@ -209,7 +209,11 @@ def _fed_aside(hashers: Sequence[Hasher]) -> Iterator[Callable[[memoryview], Non
 
 def begin_writeback(descriptor: int, begin: int, length: int) -> None:
     """Linux writes dirty pages on this advice, without waiting; `length` 0 means up to the end."""
-    os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
+    try:
+        os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
+    except OSError as error:
+        if error.errno != errno.ESPIPE:  # a pipe has no pages to write
+            raise
 
 
 def write_all(descriptor: int, data: memoryview) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from airgap.store import WRITEBACK
 from tests import bundles
 from tests.isolated.sites import problems
 from tests.stage import Stage
@@ -52,28 +53,37 @@ def receive(site: Path, data: bytes, code: int) -> str:
     return (done.stdout + done.stderr).decode()
 
 
+def through_a_pipe(bundle: Path, size: str, site: Path) -> subprocess.CompletedProcess[str]:
+    """What `split` writes, read by `receive` while it is written."""
+    argv = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", size, "--tar", "-o", "-"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as sender:
+        argv = [sys.executable, "-m", "airgap", "receive", "-", "--site", str(site)]
+        received = subprocess.run(argv, stdin=sender.stdout, capture_output=True, text=True, check=False)
+    assert sender.returncode == 0
+    return received
+
+
 @pytest.mark.parametrize("size", ["stream", "500kB"])
 def test_a_pipe_carries_a_bundle(bundle: Path, site: Path, size: str) -> None:
-    send: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "airgap",
-        "split",
-        bundle,
-        "--size",
-        size,
-        "--tar",
-        "-o",
-        "-",
-    ]
-    with subprocess.Popen(send, stdout=subprocess.PIPE) as sender:
-        argv: list[str | Path] = [sys.executable, "-m", "airgap", "receive", "-", "--site", site]
-        received = subprocess.run(argv, stdin=sender.stdout, capture_output=True, text=True, check=False)
-    assert (sender.returncode, received.returncode) == (0, 0), received.stderr
+    received = through_a_pipe(bundle, size, site)
+    assert received.returncode == 0, received.stderr
     assert "all of it has arrived" in received.stdout
     airgap("install", "--site", site)
     assert problems(site) == []
     assert (site / "current" / "models" / "weights" / "big.bin").stat().st_size == BIG
+
+
+@pytest.mark.parametrize("size", ["stream", "40MB"])
+def test_a_pipe_carries_what_the_disk_would_begin_to_write_early(
+    tmp_path: Path, site: Path, size: str
+) -> None:
+    """A pipe takes no advice on its pages, which are asked for after so many bytes of a file."""
+    files = {"large.bin": random.Random(7).randbytes(WRITEBACK + 10_000_000)}
+    bundle = bundles.write_bundle(tmp_path / "bundle", [bundles.model("weights", files)])
+    received = through_a_pipe(bundle, size, site)
+    assert received.returncode == 0, received.stderr
+    airgap("install", "--site", site)
+    assert problems(site) == []
 
 
 def test_the_same_stream_is_the_same_bytes_and_a_plain_tar(bundle: Path) -> None:
