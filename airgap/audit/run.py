@@ -22,7 +22,7 @@ from airgap.trust.decide import Accepted, Judged, Recipient, judge, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
-from airgap.verify import Signed, distinct, read_documents
+from airgap.verify import Signed, Verification, distinct, read_documents
 
 SOON = timedelta(days=30)
 """What expires sooner is a finding."""
@@ -54,26 +54,34 @@ def audit_bundle(
 
     What is wrong is a finding. Raises HostError when the media cannot be read.
     """
-    fact, found = judge_envelope(envelope, judging, media)
     surveyed = survey(envelope)
     signed = Signed(envelope, Judged(surveyed.statement, surveyed.payload, (), ()))
+    return audit_signed(media, where, judging, signed, progress=progress, jobs=jobs)[0]
+
+
+def audit_signed(
+    media: Media, where: str, judging: Judge, signed: Signed, *, progress: Progress, jobs: int | None = None
+) -> tuple[Audit, Verification]:
+    """The audit of a bundle, and what `airgap.verify.examine` says of the same bytes, read once for both.
+
+    Raises as `audit_bundle` does.
+    """
+    stated = signed.statement
+    fact, found = judge_envelope(signed.envelope, judging, media)
     contents, wrong = read_documents(media, signed)
     artifacts = contents.artifacts if contents else ()
     documents = contents.documents if contents else {}
     part = Part(fact, artifacts, documents)
-    if surveyed.statement.base:
-        found.append(counted_on(surveyed.statement))
+    if stated.base:
+        found.append(counted_on(stated))
     damaged = {finding.subject for finding in wrong}
     blobs = {
-        digest: blob
-        for digest, blob in surveyed.statement.travelling.items()
-        if f"blobs/sha256/{digest}" not in damaged
+        digest: blob for digest, blob in stated.travelling.items() if f"blobs/sha256/{digest}" not in damaged
     }
     reading = read_blobs(media, wanted_of([part], blobs), progress, jobs)
     subject = Subject(SubjectKind.BUNDLE, where, (fact,))
-    return conclude(
-        subject, [part], reading, [*found, *wrong], now=judging.now, blobs=surveyed.statement.blobs
-    )
+    audit = conclude(subject, [part], reading, [*found, *wrong], now=judging.now, blobs=stated.blobs)
+    return audit, Verification(signed.judged, contents, distinct([*wrong, *reading.findings]))
 
 
 def counted_on(stated: Statement) -> Finding:

@@ -3,18 +3,24 @@
 Their documents lie in the store, the envelopes among them, so each is judged again by the root of today.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from airgap.audit.evidence import Audit, Subject, SubjectKind
+from airgap.audit.findings import NOT_LOOKED
 from airgap.audit.reading import read_blobs
 from airgap.audit.run import Judge, Part, conclude, judge_envelope, wanted_of
 from airgap.decode import MAX_DOCUMENT
 from airgap.isolated.generation import Member, load_member, stated_blobs
 from airgap.isolated.site import Site
-from airgap.media import Media
-from airgap.model import Kind, Sha256
+from airgap.layout import blob_path
+from airgap.media import Media, MissingFileError
+from airgap.model import Finding, Kind, Sha256
 from airgap.oci import INDEXES, MANIFESTS
 from airgap.progress import Progress
+from airgap.trust.blobs import StatedBlob
+from airgap.verify import Contents, Signed
 
 
 def is_site(path: Site) -> bool:
@@ -69,3 +75,68 @@ def audit_members(
     facts = tuple(part.fact for part in parts)
     subject = Subject(SubjectKind.SITE, where, facts, name, site.current())
     return conclude(subject, parts, reading, found, now=judging.now, blobs=blobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A bundle on its media whose signatures hold and whose documents are as signed."""
+
+    media: Media
+    signed: Signed
+    contents: Contents
+
+
+class Placed:
+    """Blobs by their paths, each on the media that it lies on."""
+
+    def __init__(self, places: Mapping[str, Media]) -> None:
+        self._places = places
+
+    def open(self, path: str) -> AbstractContextManager[Callable[[memoryview], int]]:
+        """As `Media.open`."""
+        return self._media(path).open(path)
+
+    def open_at(self, path: str) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        """As `Media.open_at`."""
+        return self._media(path).open_at(path)
+
+    def _media(self, path: str) -> Media:
+        if path not in self._places:
+            raise MissingFileError(f"{path}: missing")
+        return self._places[path]
+
+
+def audit_arriving(
+    site: Site, held: Media, arriving: Sequence[Arriving], where: str, judging: Judge, *, progress: Progress
+) -> tuple[Audit, Placed]:
+    """Audit bundles that are not installed yet, with what the site, opened as `held`, has of them already.
+
+    Also gives their blobs. Raises HostError when the media or the site cannot be read.
+    """
+    parts: list[Part] = []
+    found: list[Finding] = []
+    blobs: dict[Sha256, StatedBlob] = {}
+    places: dict[str, Media] = {}
+    for one in arriving:
+        stated = one.signed.statement
+        fact, wrong = judge_envelope(one.signed.envelope, judging, one.media)
+        found += wrong
+        parts.append(Part(fact, one.contents.artifacts, one.contents.documents))
+        blobs |= stated.blobs
+        places |= {str(blob_path(digest)): one.media for digest in stated.travelling}
+    places |= {
+        path: held
+        for digest in blobs
+        if (path := str(blob_path(digest))) not in places and site.store.holds(digest)
+    }
+    here = {digest: blob for digest, blob in blobs.items() if str(blob_path(digest)) in places}
+    if len(here) < len(blobs):
+        message = (
+            f"{len(blobs) - len(here)} blobs are made from patches, or lack: they are seen once installed"
+        )
+        found.append(NOT_LOOKED.at(where, message))
+    source = Placed(places)
+    reading = read_blobs(source, wanted_of(parts, here), progress)
+    facts = tuple(part.fact for part in parts)
+    subject = Subject(SubjectKind.SITE, where, facts, "", site.current())
+    return conclude(subject, parts, reading, found, now=judging.now, blobs=blobs), source

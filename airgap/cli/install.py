@@ -1,7 +1,7 @@
 """`airgap install`: verify bundles and make them the site's next generation."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +13,12 @@ from airgap.cli.options import asked_policy, no_stream, policy_options
 from airgap.cli.receive import reception_code, reception_document, show_reception
 from airgap.cli.site import asked, describe, feed_document, show_feed, wait_option
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
-from airgap.errors import MissingPartError
+from airgap.errors import MissingPartError, PolicyError
 from airgap.isolated.arrival import Arrival, ArrivedMedia
 from airgap.isolated.feeding import require_feed_fits
 from airgap.isolated.generation import Member
 from airgap.isolated.host import judge_host
-from airgap.isolated.install import Approval, Installed, plan_install
+from airgap.isolated.install import Approval, Brought, Installed, plan_install
 from airgap.isolated.install import install as install_bundles
 from airgap.isolated.memory import load_memory
 from airgap.isolated.plan import Plan, require_fit
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from airgap.cli.policing import Policed, Policing
 
 _PATH = click.Path(path_type=Path, readable=False)
+
+_WHOLE_BUNDLES = (
+    "--dry-run judges whole bundles by a policy; volumes that are all here, airgap verify VOLUME... --policy"
+    " FILE does"
+)
 
 
 @click.command(
@@ -92,11 +97,12 @@ def install(
     neither, what has arrived whole is installed.
     Bundles of other names stay; a newer bundle replaces the older one of its name. Wheels for another
     Python, machine or glibc than this host's are told before anything is copied; with --venv they are
-    an error. With --policy, what was copied is looked into before anything of it is in force.
+    an error. With --policy, what was copied is looked into before anything of it is in force; with
+    --dry-run too, all of it is read where it lies, and what would be refused is said.
     """
     if venv is None and (wheels or python):
         raise click.UsageError("--set and --python say how to make --venv DIR")
-    policing = _asked_policy(policy_file, osv, dry_run=dry_run)
+    policing = asked_policy(policy_file, osv)
     trusted_root(site, None, None)  # before anything is made at a place that was meant otherwise
     target = Site(site)
     request = VenvRequest(venv, wheels, python) if venv else None
@@ -119,6 +125,8 @@ def install(
         volumes = [one for one in given if is_volume(one)]
         arrivals = [] if given else _whole(target)
         if volumes:
+            if policing and dry_run:
+                raise click.UsageError(_WHOLE_BUNDLES)
             reception = _receive(volumes, target, now, words, progress, wait=wait, dry_run=dry_run)
             if not as_json:
                 show_reception(reception, dry_run=dry_run)
@@ -131,7 +139,12 @@ def install(
         media = [one for one in given if one not in volumes]
         media += [opened.enter_context(ArrivedMedia(arrival)) for arrival in arrivals]
         if dry_run:
-            done = plan_install(media, target, now, approve=approve, models_dir=models_dir)
+            done = plan_install(
+                *(media, target, now),
+                approve=approve,
+                look=_look(policing, target, now, progress, policed),
+                models_dir=models_dir,
+            )
         else:
             done = install_bundles(
                 *(media, target, now),
@@ -152,23 +165,14 @@ def install(
         emit(document | {"venv": _venv_document(made) if made else None})
     elif made:
         _show_venv(made)
-    if dry_run:
-        _require_fit(target, done)
-    return 0
+    return _planned_code(target, done, policed) if dry_run else 0
 
 
-def _require_fit(site: Site, planned: Installed) -> None:
+def _planned_code(site: Site, planned: Installed, policed: "Sequence[Policed]") -> int:
+    """Of a dry run that was shown. Raises HostError where it does not fit."""
     require_fit(site, planned.plan)
     require_feed_fits(site, planned.feed, planned.plan.needed)
-
-
-def _asked_policy(policy_file: Path | None, osv: tuple[str, ...], *, dry_run: bool) -> "Policing | None":
-    policing = asked_policy(policy_file, osv)
-    if policing and dry_run:
-        raise click.UsageError(
-            "--dry-run copies nothing to look into: airgap verify BUNDLE --policy FILE does"
-        )
-    return policing
+    return PolicyError.exit_code if any(one.broken for one in policed) else 0
 
 
 def _acceptance(
@@ -182,6 +186,19 @@ def _acceptance(
         policed.append(policing.members(site, newcomers, now, progress))
 
     return accept
+
+
+def _look(
+    policing: "Policing | None", site: Site, now: datetime, progress: Progress, policed: "list[Policed]"
+) -> Callable[[Sequence[Brought]], None] | None:
+    """The same before anything is copied: its answer is shown, and nothing is refused yet."""
+    if policing is None:
+        return None
+
+    def look(brought: Sequence[Brought]) -> None:
+        policed.append(policing.arriving(site, brought, now, progress))
+
+    return look
 
 
 def _receive(
@@ -254,7 +271,9 @@ def _show(done: Installed, site: Site, policed: "Sequence[Policed]", *, dry_run:
         spent = human_seconds(done.rate.seconds_for(plan.missing_bytes))
         sample = f"{human_bytes(done.rate.sampled)} of it read at {human_bytes(int(done.rate.per_second))}/s"
         click.echo(f"  time: about {spent}, if the site's disk keeps up: {sample} just now")
-    if dry_run:
+    if dry_run and any(one.broken for one in policed):
+        click.echo("  would be REFUSED by the policy; nothing was written")
+    elif dry_run:
         click.echo("  nothing was written")
     else:
         environment = shlex.quote(shown(str(site.root / "current" / "env.sh")))

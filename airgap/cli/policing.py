@@ -14,11 +14,13 @@ from airgap.audit.exports import add_vulnerabilities
 from airgap.audit.judging import Stage, judge_policy, refuse_broken
 from airgap.audit.policy import Policy, load_policy
 from airgap.audit.reading import BlobSource
-from airgap.audit.run import Judge, audit_bundle
-from airgap.audit.site import audit_members
+from airgap.audit.run import Judge, audit_bundle, audit_signed
+from airgap.audit.site import Arriving, audit_arriving, audit_members
+from airgap.audit.volumes import audit_volumes, together
 from airgap.cli.stated import read_envelope
 from airgap.isolated.generation import Member
 from airgap.isolated.identity import load_recipient
+from airgap.isolated.install import Brought
 from airgap.isolated.memory import load_memory
 from airgap.isolated.site import Site
 from airgap.layout import blob_path
@@ -26,7 +28,8 @@ from airgap.media import Media, shown
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.trust.decide import Recipient
-from airgap.verify import Verification
+from airgap.trust.root import Root
+from airgap.verify import Signed, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +55,64 @@ class Policing:
     policy: Policy
     osv: tuple[str, ...]
 
-    def bundle(
+    def verified(
         self,
         media: Media,
-        verification: Verification,
+        signed: Signed,
         now: datetime,
         recipient: Recipient,
         progress: Progress,
+        jobs: int | None,
+    ) -> tuple[Verification, Policed | None]:
+        """Verify a bundle on its media and look inside in one reading; what is broken is in the answer.
+
+        Of one that is not as signed there is no answer.
+        """
+        judging = Judge(now, signed.judged.root, None, recipient)
+        where = shown(str(media.root))
+        audit, verification = audit_signed(media, where, judging, signed, progress=progress, jobs=jobs)
+        if not verification.sound:
+            return verification, None
+        return verification, _policed(judged(audit, media, self.policy, self.osv, progress))
+
+    def volumes(
+        self,
+        media: Sequence[Media],
+        root: Root | None,
+        now: datetime,
+        recipient: Recipient,
+        progress: Progress,
+        jobs: int | None,
     ) -> Policed:
-        """Look inside of a bundle that was verified, on its media. What is broken is in the answer."""
-        judging = Judge(now, verification.judged.root, None, recipient)
-        return _policed(self._look(media, judging, progress, Stage.ARRIVED))
+        """Look inside of the volumes of one bundle that were verified, and are all here.
+
+        They are read once more: what a volume holds is judged file by file, ranges and doubles too, and what
+        is inside of a blob is seen only from its beginning to its end, on however many volumes it lies.
+        """
+        where = ", ".join(shown(str(one.root)) for one in media)
+        judging = Judge(now, root, None, recipient)
+        audit = audit_volumes(media, where, judging, progress=progress, jobs=jobs)
+        return _policed(judged(audit, together(media), self.policy, self.osv, progress))
 
     def staged(self, bundle: Path, progress: Progress) -> Policed:
         """Look inside of a bundle that is being built. Raises PolicyError where the policy is broken."""
         with Media(bundle) as media:
             judging = Judge(datetime.now(UTC).replace(microsecond=0))
-            audit = self._look(media, judging, progress, Stage.BUILD)
+            where = shown(str(media.root))
+            audit = audit_bundle(media, where, judging, read_envelope(media), progress=progress)
+            audit = judged(audit, media, self.policy, self.osv, progress, Stage.BUILD)
         refuse_broken(audit)
         return _policed(audit)
+
+    def arriving(self, site: Site, brought: Sequence[Brought], now: datetime, progress: Progress) -> Policed:
+        """Look inside of bundles on their media, as `members` would once they are copied; refuses nothing."""
+        recipient = load_recipient(site)
+        judging = Judge(load_memory(site).clock(now), trusted_root(site.root, None, None), None, recipient)
+        arriving = [Arriving(one.media, one.signed, one.contents) for one in brought]
+        with Media(site.root) as held:
+            where = shown(str(site.root))
+            audit, source = audit_arriving(site, held, arriving, where, judging, progress=progress)
+            return _policed(judged(audit, source, self.policy, self.osv, progress))
 
     def members(self, site: Site, members: Sequence[Member], now: datetime, progress: Progress) -> Policed:
         """Look inside of bundles whose bytes are in the site's store, and not in force yet.
@@ -85,11 +127,6 @@ class Policing:
             audit = judged(audit, media, self.policy, self.osv, progress)
         refuse_broken(audit)
         return _policed(audit)
-
-    def _look(self, media: Media, judging: Judge, progress: Progress, stage: Stage) -> Audit:
-        where = shown(str(media.root))
-        audit = audit_bundle(media, where, judging, read_envelope(media), progress=progress)
-        return judged(audit, media, self.policy, self.osv, progress, stage)
 
 
 def read_policing(policy: Path, osv: tuple[str, ...]) -> Policing:

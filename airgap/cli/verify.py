@@ -87,7 +87,8 @@ def verify(
     Of a bundle in volumes any of them may be here, in any order: each is judged by itself, then all
     together, with the shortest list of what must be burnt again or still lacks.
     Newer roots that a BUNDLE brings are applied before it is judged, and kept by airgap install only.
-    With --policy, a BUNDLE that is as signed is read again and looked into.
+    With --policy it is looked into while it is read, and judged where it is as signed; of volumes once all
+    are here and as signed, in a second reading.
     """
     policing = asked_policy(policy_file, osv)
     if site and site_name:
@@ -107,22 +108,24 @@ def verify(
     with ExitStack() as opened:
         given = [opened.enter_context(Media(bundle)) for bundle in bundles]
         volumes = [media for media in given if is_volume(media)]
-        if volumes and policing:
-            raise click.UsageError(f"--policy looks into whole bundles, and {volumes[0].root} is a volume")
         for media in (one for one in given if one not in volumes):
             signed = signed_as_trusted(media)
-            contents, findings = examine(media, signed, progress=progress, jobs=jobs)
+            policed = None
+            if policing:
+                examined, policed = policing.verified(media, signed, now, recipient, progress, jobs)
+                contents, findings = examined.contents, examined.findings
+            else:
+                contents, findings = examine(media, signed, progress=progress, jobs=jobs)
             records = carried_records(media, trusted, now)
             findings = (*findings, *signed.judged.findings, *record_findings(records))
             verification = Verification(signed.judged, contents, findings)
             lacking = _lacking(verification, Site(site), media.root) if site else None
-            policed = None
-            if policing and verification.sound:
-                policed = policing.bundle(media, verification, now, recipient, progress)
             found.append(_Verified(media.root, verification, lacking, records, policed))
             if not as_json:
                 _show(found[-1])
         judged = _judge_volumes(volumes, signed_as_trusted, progress, jobs) if volumes else None
+        if judged and policing:
+            judged = judged.policed_by(volumes, policing, now, recipient, progress, jobs)
     if as_json:
         of_volumes = judged.document() if judged else {"collections": [], "refused": []}
         emit({"bundles": [_document(one) for one in found], **of_volumes})
@@ -147,7 +150,8 @@ def _exit_code(found: Sequence[_Verified], volumes: "Volumes | None") -> int:
         return IntegrityError.exit_code
     if any(one.lacking and one.lacking.blobs for one in found) or (volumes and not volumes.complete):
         return MissingPartError.exit_code
-    return PolicyError.exit_code if any(one.policed and one.policed.broken for one in found) else 0
+    answers = [*(one.policed for one in found), *(volumes.policed or () if volumes else ())]
+    return PolicyError.exit_code if any(one and one.broken for one in answers) else 0
 
 
 def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:

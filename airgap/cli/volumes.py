@@ -1,7 +1,9 @@
 """What the verbs of the isolated side show of volumes: each by itself, then what they are together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +11,7 @@ from airgap.cli.terminal import print_error, print_findings, printable
 from airgap.errors import AirgapError, InputError, IntegrityError, TrustError
 from airgap.media import Media, shown
 from airgap.progress import Progress
+from airgap.trust.decide import Recipient
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
 from airgap.verify import Signed
@@ -16,6 +19,9 @@ from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
 from airgap.volume_reading import Reading
 from airgap.volumes import Medium, medium_options
 from airgap.wanted import Wanted, render_only
+
+if TYPE_CHECKING:
+    from airgap.cli.policing import Policed, Policing
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Volumes:
 
     collections: tuple[Collection, ...] = ()
     refused: tuple[Refused, ...] = ()
+    policed: "tuple[Policed | None, ...] | None" = None
+    """A policy's answer for each collection, None where not all of it is here as signed."""
 
     @property
     def untrusted(self) -> bool:
@@ -49,17 +57,51 @@ class Volumes:
         """Every volume, and after those of one bundle what they are together."""
         for one in self.refused:
             show_refused(one)
-        for collection in self.collections:
+        for position, collection in enumerate(self.collections):
             for judgement in collection.judgements:
                 show_judgement(judgement)
             show_collection(collection)
+            if self.policed is None:
+                continue
+            answer = self.policed[position]
+            for line in answer.lines() if answer else ("policy: not judged, as not all is here as signed",):
+                click.echo(printable(f"  {line}"))
 
     def document(self) -> dict[str, object]:
         """The same for `--json`."""
         return {
-            "collections": [collection_document(collection) for collection in self.collections],
+            "collections": [
+                collection_document(collection) | {"policy": answer.document if answer else None}
+                for collection, answer in zip(self.collections, self._answers(), strict=True)
+            ],
             "refused": [refused_document(one) for one in self.refused],
         }
+
+    def policed_by(
+        self,
+        volumes: Sequence[Media],
+        policing: "Policing",
+        now: datetime,
+        recipient: Recipient,
+        progress: Progress,
+        jobs: int | None,
+    ) -> "Volumes":
+        """The same with what a policy says of each bundle that is here whole, `volumes` being all media."""
+        media = {one.root: one for one in volumes}
+        answers = tuple(
+            policing.volumes(
+                [media[where] for where in dict.fromkeys(one.where for one in found.judgements)],
+                found.signed.judged.root,
+                *(now, recipient, progress, jobs),
+            )
+            if found.sound and found.complete
+            else None
+            for found in self.collections
+        )
+        return replace(self, policed=answers)
+
+    def _answers(self) -> "tuple[Policed | None, ...]":
+        return (None,) * len(self.collections) if self.policed is None else self.policed
 
 
 def judge_volumes(

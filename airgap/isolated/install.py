@@ -58,7 +58,7 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Brought:
+class Brought:
     """One bundle on its media, judged."""
 
     media: Media
@@ -143,11 +143,13 @@ def plan_install(
     now: datetime,
     *,
     approve: Approval | None = None,
+    look: Callable[[Sequence[Brought]], None] | None = None,
     models_dir: Path | None = None,
 ) -> Installed:
     """What `install` would do; writes nothing.
 
     From signatures, names, sizes and documents alone; a little of the blobs is read to see how fast that is.
+    `look` is given what was brought, and may read all of it.
     """
     _, brought = _judge(media, site, now, keep=False)
     require_base([_lacking(one, site, brought) for one in brought], site)
@@ -156,12 +158,14 @@ def plan_install(
         approve(members)
     feed = plan_feed(site, members, models_dir)
     rate = measure([one.media for one in brought], plan.missing)
+    if look:
+        look(brought)
     return Installed(site.current(), plan, built=False, feed=feed, rate=rate)
 
 
 def _judge(
     media: Iterable[Media], site: Site, now: datetime, *, keep: bool
-) -> tuple[Memory, tuple[_Brought, ...]]:
+) -> tuple[Memory, tuple[Brought, ...]]:
     """Every bundle's statement and documents, and what the site will remember once it has them.
 
     All media's roots come first: what the newest one revokes is revoked on the others too.
@@ -171,11 +175,11 @@ def _judge(
     opened = tuple(media)
     for one in opened:
         root, memory = follow_roots(one, site, root, memory, keep=keep)
-    brought: dict[str, _Brought] = {}
+    brought: dict[str, Brought] = {}
     for one in opened:
         signed, contents = _read(one, site, root, memory, now)
         records = carried_records(one, root, memory.clock(now))
-        found = _Brought(one, signed, contents, describe_bundle(signed, contents, now), records)
+        found = Brought(one, signed, contents, describe_bundle(signed, contents, now), records)
         first = brought.setdefault(found.bundle.name, found)
         if first.bundle.payload != found.bundle.payload:
             raise InputError(
@@ -194,7 +198,7 @@ def _read(media: Media, site: Site, root: Root, memory: Memory, now: datetime) -
     return signed, read_contents(media, signed, index)
 
 
-def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None:
+def _settle(site: Site, brought: Sequence[Brought], progress: Progress) -> None:
     """See that the site holds what deltas count on; then remove what it holds and is not what is stated.
 
     What a generation vouches for is believed, except when the bundle is installed again to repair it.
@@ -225,9 +229,9 @@ def _settle(site: Site, brought: Sequence[_Brought], progress: Progress) -> None
 
 
 def _lacking(
-    one: _Brought,
+    one: Brought,
     site: Site,
-    brought: Iterable[_Brought],
+    brought: Iterable[Brought],
     suspect: Mapping[Sha256, StatedBlob] | None = None,
     progress: Progress | None = None,
 ) -> Lacking:
@@ -245,7 +249,7 @@ def _lacking(
     return Lacking(one.media.root, stated, lost, uses_of(one.contents.artifacts))
 
 
-def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
+def _plan(site: Site, brought: Sequence[Brought]) -> tuple[list[Member], Plan]:
     before = site.record()
     newcomers = []
     for one in brought:
@@ -270,7 +274,7 @@ def _plan(site: Site, brought: Sequence[_Brought]) -> tuple[list[Member], Plan]:
     return members, replace(plan, findings=findings)
 
 
-def _keep_records(site: Site, brought: Iterable[_Brought]) -> None:
+def _keep_records(site: Site, brought: Iterable[Brought]) -> None:
     """Records that may be believed stay at the site, whatever generation comes after."""
     for record in (record for one in brought for record in one.records if record.attested):
         make_directory(site.records)
@@ -279,13 +283,13 @@ def _keep_records(site: Site, brought: Iterable[_Brought]) -> None:
             write_durably(path, record.data)
 
 
-def _patches_of(one: _Brought) -> Mapping[Sha256, Patch]:
+def _patches_of(one: Brought) -> Mapping[Sha256, Patch]:
     """All patches of a bundle, by the blob that each makes."""
     base = one.signed.statement.base
     return base.patches if base else {}
 
 
-def _copy(site: Site, brought: Sequence[_Brought], plan: Plan, progress: Progress) -> None:
+def _copy(site: Site, brought: Sequence[Brought], plan: Plan, progress: Progress) -> None:
     """Bring every missing blob, and keep the documents whose bytes were verified in memory."""
     read: dict[Sha256, bytes] = {}
     findings = []
@@ -306,7 +310,7 @@ def _copy(site: Site, brought: Sequence[_Brought], plan: Plan, progress: Progres
         refuse(found, str(media.root))
 
 
-def _patches(one: _Brought, site: Site, plan: Plan) -> dict[Sha256, tuple[Patch, StatedBlob]]:
+def _patches(one: Brought, site: Site, plan: Plan) -> dict[Sha256, tuple[Patch, StatedBlob]]:
     """The bundle's patches whose blobs the site lacks, each with what is stated of its blob."""
     stated = one.signed.statement
     if stated.base is None:
@@ -318,7 +322,7 @@ def _patches(one: _Brought, site: Site, plan: Plan) -> dict[Sha256, tuple[Patch,
     }
 
 
-def _end_arrivals(site: Site, brought: Iterable[_Brought]) -> None:
+def _end_arrivals(site: Site, brought: Iterable[Brought]) -> None:
     """What is installed arrives no more, from whatever media it came at last."""
     for one in brought:
         arrival = Arrival(site, one.bundle.payload)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,9 +16,11 @@ import pytest
 
 from airgap.cli import run
 from airgap.media import Media
+from airgap.model import Sha384
+from airgap.trust.blobs import Base
 from tests import bundles
 from tests.audit.advisories import PUBLISHED, advisory, export, span
-from tests.audit.faults import image, model_files
+from tests.audit.faults import SYSTEM, Entry, image, model_files
 from tests.isolated.sites import problems, snapshot
 from tests.servers.index import make_wheel
 from tests.stage import Stage
@@ -203,9 +206,12 @@ def test_what_is_installed_already_is_judged_again(
     assert run([*arguments, "--policy", str(policy(LAX))]) == 0
 
 
-def test_install_reads_the_media_once(
-    bundle: Path, site: Path, policy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verb", ["install", "verify"])
+def test_the_media_are_read_once(
+    bundle: Path, site: Path, policy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
+    contents = [image("engine"), bundles.model("tiny", model_files(), repo="org/tiny")]
+    bundles.write_bundle(bundle, contents)  # without advisories: those are read again, from a copy
     opened: Counter[str] = Counter()
     real = Media.open
 
@@ -217,8 +223,8 @@ def test_install_reads_the_media_once(
             yield readinto
 
     monkeypatch.setattr(Media, "open", counting)
-    assert run(["install", str(bundle), "--site", str(site), "--policy", str(policy(LAX))]) == 0
-    assert len(opened) > 10
+    assert run([verb, str(bundle), "--site", str(site), "--policy", str(policy(LAX))]) == 0
+    assert len(opened) > 8
     assert set(opened.values()) == {1}
 
 
@@ -252,12 +258,118 @@ def test_what_the_installed_python_cannot_look_into_is_a_violation(
     assert run([*arguments[:-1], str(secrets)]) == 0
 
 
-def test_dry_run_has_nothing_to_look_into_and_says_so(
+def test_a_dry_run_says_what_would_be_refused_and_writes_nothing(
     bundle: Path, site: Path, policy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["install", str(bundle), "--site", str(site), "--policy", str(policy(LAX)), "--dry-run"]) == 2
-    assert "airgap verify BUNDLE --policy FILE" in capsys.readouterr().err
+    arguments = ["install", str(bundle), "--site", str(site), "--dry-run", "--policy"]
+    before = snapshot(site)
+    assert run([*arguments, str(policy(LAX))]) == 0
+    said = capsys.readouterr().out
+    assert "policy.toml: " in said
+    assert "REFUSED" not in said
+    assert run([*arguments, str(policy(FORBIDS))]) == 8
+    said = capsys.readouterr().out
+    assert "vulnerabilities.maximum: engine: libssl3 3.0.1-1+b2: CVE-2099-1" in said
+    assert "would be REFUSED by the policy" in said
+    found = document(capsys, *arguments, policy(FORBIDS), code=8)
+    assert len(found["policy"]["violations"]) == 1
+    assert snapshot(site) == before
     assert run(["install", str(bundle), "--site", str(site), "--osv", "osv"]) == 2
+
+
+def test_a_dry_run_of_a_delta_looks_into_what_the_site_holds_too(
+    bundle: Path,
+    site: Path,
+    tmp_path: Path,
+    policy: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    contents = [image("engine"), bundles.file("osv", ADVISORIES, path="all.zip")]
+    assert run(["install", str(bundle), "--site", str(site)]) == 0
+    held = {
+        file.sha256
+        for content in contents
+        for file in content.artifact.files
+        if "manifest" not in file.media_type
+    }
+    delta = bundles.write_bundle(
+        tmp_path / "delta",
+        [*contents, bundles.file("notes", b"new")],
+        sequence=2,
+        base=Base(Sha384("a" * 96), frozenset(held)),
+    )
+    whole = policy(FORBIDS + '[checks]\nrequired = ["contents"]\n')
+    found = document(capsys, "install", delta, "--site", site, "--policy", whole, "--dry-run", code=8)
+    engine = "engine: libssl3 3.0.1-1+b2: CVE-2099-1"
+    assert [one["subject"] for one in found["policy"]["violations"]] == [engine]
+    assert run(["install", str(delta), "--site", str(site), "--policy", str(whole)]) == 8
+    assert engine in capsys.readouterr().err
+
+
+@pytest.fixture
+def volumes(bundle: Path, tmp_path: Path) -> list[Path]:
+    """The same bundle, cut so small that its layer and its advisories lie on several volumes."""
+    wheels = dict([make_wheel("requests", "2.30.0", licence="Apache-2.0"), make_wheel("six", "1.16.0")])
+    padded = export(
+        [
+            *PUBLISHED,
+            OPENSSL,
+            {"id": "X-2", "modified": "2020-01-01T00:00:00Z", "details": os.urandom(400_000).hex()},
+        ]
+    )
+    contents = [
+        bundles.wheels("packages", wheels),
+        image("engine", [*SYSTEM, Entry("srv/data", os.urandom(600_000))]),
+        bundles.file("osv", padded, path="all.zip"),
+    ]
+    bundles.write_bundle(bundle, contents)
+    assert run(["split", str(bundle), "--size", "500kB", "-o", str(tmp_path / "discs")]) == 0
+    return sorted((tmp_path / "discs").iterdir())
+
+
+def test_volumes_are_judged_as_the_bundle_they_were_cut_from(
+    bundle: Path,
+    site: Path,
+    volumes: list[Path],
+    tmp_path: Path,
+    policy: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert len(volumes) > 3
+    file = policy(FORBIDS + waived("requests *: CVE-2024-35195", 30))
+    options = ("--site", site, "--policy", file)
+    whole = document(capsys, "audit", bundle, *options, code=8)
+    cut = document(capsys, "audit", *reversed(volumes), *options, code=8)
+    assert whole["vulnerability_data"][0]["source"] == "artifact osv"
+    for key in ("vulnerabilities", "vulnerability_data", "policy"):
+        assert cut[key] == whole[key]
+    newer = tmp_path / "newer.zip"
+    newer.write_bytes(export([advisory("X-1", [], "six", span("0", "2"))]))
+    given = document(capsys, "audit", *volumes, *options, "--osv", newer, code=8)
+    assert ids(given) == {("six", "X-1")}
+    # verify: the same answer, once all are here
+    whole_verified = document(capsys, "verify", bundle, *options, code=8)["bundles"][0]["policy"]
+    [found] = document(capsys, "verify", *reversed(volumes), *options, code=8)["collections"]
+    assert (found["policy"], found["complete"]) == (whole_verified, True)
+    assert found["policy"]["violations"] == whole["policy"]["violations"]
+    assert run(["verify", *map(str, volumes), *map(str, options)]) == 8
+    assert "vulnerabilities.maximum: engine: libssl3" in capsys.readouterr().out
+    lax = ("--site", site, "--policy", policy(LAX))
+    assert document(capsys, "verify", *volumes, *lax)["collections"][0]["policy"]["violations"] == []
+
+
+def test_volumes_that_are_not_all_here_are_not_judged(
+    site: Path, volumes: list[Path], policy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--site", site, "--policy", policy(FORBIDS))
+    [found] = document(capsys, "verify", *volumes[1:], *options, code=10)["collections"]
+    assert found["policy"] is None
+    assert run(["verify", *map(str, volumes[1:]), *map(str, options)]) == 10
+    assert "policy: not judged" in capsys.readouterr().out
+    assert run(["install", *map(str, volumes), "--dry-run", *map(str, options)]) == 2
+    assert "airgap verify VOLUME... --policy" in capsys.readouterr().err
+    assert run(["install", *map(str, volumes), *map(str, options)]) == 8
+    assert not (site / "current").exists()
 
 
 def test_a_policy_that_cannot_be_read_ends_everything_before_it_begins(
