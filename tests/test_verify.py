@@ -291,7 +291,7 @@ def test_the_command_judges_by_a_root_file_and_its_fingerprint(
     assert run(["verify", str(bundle), "--root", str(root), "--fingerprint", "0000 " * 12]) == 7
     assert run(["verify", str(bundle), "--root", str(root)]) == 7
     assert run(["verify", str(bundle)]) == 7
-    assert "airgap trust pin" in capsys.readouterr().err
+    assert "give --site DIR where one is pinned" in capsys.readouterr().err
 
 
 def test_the_command_refuses_by_the_wrong_root(bundle: Path, tmp_path: Path) -> None:
