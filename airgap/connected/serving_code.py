@@ -104,7 +104,16 @@ def compare_given(given: Iterable[GivenCode], stack: str, seen: Iterable[Seen]) 
 
 
 def with_unmet(composition: Composition, given: Iterable[GivenCode]) -> Composition:
-    """The same, and as unread what was named and met no vLLM that it could be compared with."""
+    """The same, and as unread what was named and met no vLLM that it could be compared with.
+
+    Raises InputError for code of a set or container that is not there.
+    """
+    known = [*(stack.name for stack in composition.stacks), *(other.name for other in composition.others)]
+    if absent := [code for code in given if code.stack and code.stack not in known]:
+        raise InputError(
+            f"--code {absent[0].stack}=…: no wheels set or container has that name",
+            remedy=f"name one of: {', '.join(known) or 'none is here'}",
+        )
     unmet = [
         Unread(
             code.path,

@@ -120,8 +120,8 @@ class TarStream:
             return None
         if len(header) < BLOCK:
             raise self._cut_off()
-        stored = self._number(header[148:156], "checksum")
-        if _sum(header[:148]) + _sum(header[156:404]) + _sum(header[404:]) + 8 * 32 != stored:
+        found = _sum(header[:148]) + _sum(header[156:404]) + _sum(header[404:]) + 8 * 32
+        if found != _lenient(header[148:156]):
             raise InputError(
                 f"{self.what}: expected a tar header, found other bytes",
                 remedy="fetch the image again; a layer must be a tar archive",

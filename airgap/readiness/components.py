@@ -142,7 +142,7 @@ class Stack:
     def detail(self) -> str:
         """The packages that decide, else how many there are."""
         deciding = [p.label for name in ("vllm", "transformers", "torch") if (p := self.find(name))]
-        count = f"{len(self.packages)} packages" if self.closed else ""
+        count = counted(len(self.packages), "package") if self.closed else ""
         return ", ".join(filter(None, (*deciding, count))) or "no package was read"
 
 
@@ -205,6 +205,11 @@ class Unread:
     kind: Kind
     reason: str
     settle: str
+
+
+def counted(count: int, what: str) -> str:
+    """`2 packages`, `1 package`."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def version_key(text: str) -> tuple[int, ...]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from airgap.model import Target
+from airgap.model import Kind, Target
 from airgap.readers.model_config import Declaration, ModelConfig
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.python_tables import Entry
-from airgap.readiness.components import LOCK_FIRST, Distribution, Model, Stack, version_key
+from airgap.readiness.components import Distribution, Model, Stack, version_key
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 
 MODEL_TYPE = Rule("model-type", 1, "transformers, or vLLM itself, has a configuration for the model's type")
@@ -60,10 +60,14 @@ def _judge_types(model: Model, config: ModelConfig, stack: Stack) -> Iterator[Ju
             evidence=[model.says("auto_map.AutoConfig")],
         )
     elif not (transformers := stack.find("transformers")):
+        why = stack.unread.get("transformers")
+        lacks = "pins" if stack.kind is Kind.WHEELS else "has"
         yield MODEL_TYPE.unknown(
             model.name,
-            f"{stack.name} pins no transformers to look {config.model_type!r} up in",
-            settle=LOCK_FIRST,
+            f"{stack.name}: transformers: {why.reason}"
+            if why
+            else f"{stack.name} {lacks} no transformers to look {config.model_type!r} up in",
+            settle=why.settle if why else _settle_server(model),
         )
     elif engine := _another_engine(stack):
         yield MODEL_TYPE.unknown(
@@ -369,10 +373,16 @@ def _settle_config(model: Model) -> str:
 def _no_server(model: Model, engine: str = "vllm or transformers") -> str:
     if not model.server:
         return "the manifest does not say what runs it"
+    if model.served_by is None:
+        return f"{model.server}, which must run it, was not read"
     return f"no {engine} was read in {model.server}, which must run it"
 
 
 def _settle_server(model: Model) -> str:
     if not model.server:
         return "add served-by to the model"
+    if model.served_by is None:
+        return f"mend what is unknown of {model.server}"
+    if model.served_by.kind is Kind.CONTAINER:
+        return f"load the model in {model.server} on a staging host, or name the server that has vllm"
     return f"pin vllm and transformers in {model.server} with '==', or run: airgap lock"

@@ -8,7 +8,7 @@ from airgap.errors import InputError
 from airgap.model import Kind, Target
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.requires import Pin, allows_python, pins
-from airgap.readiness.components import LOCK_FIRST, Distribution, GpuCode, Stack, version_key
+from airgap.readiness.components import LOCK_FIRST, Distribution, GpuCode, Stack, counted, version_key
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 from airgap.tags import WheelName, marker_environment, normalized_name, supported_tags
 
@@ -35,7 +35,7 @@ def judge_pins(stack: Stack, target: Target) -> Iterator[Judgement]:
     if judged or stack.unread:
         return
     if stack.closed:
-        yield PINS.clear(stack.name, f"{len(stack.packages)} packages meet each other's requirements")
+        yield PINS.clear(stack.name, f"{counted(len(stack.packages), 'package')}: every requirement is met")
     else:
         read = ", ".join(package.label for package in stack.packages) or "nothing"
         yield PINS.unknown(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from airgap.model import Gpu, Target
 from airgap.readiness import nvfp4
-from airgap.readiness.components import Model
+from airgap.readiness.components import Model, counted
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 from airgap.readiness.rules_models import is_nvfp4, says_nvfp4
 from airgap.readiness.weights import loaded_pickles, tensor_bytes, unweighed
@@ -118,10 +118,6 @@ def _weighed(model: Model) -> list[Evidence]:
             Evidence(model.name, text=f"{counted(more, 'more file')}, {sum(sizes.values())} bytes in all")
         )
     return shown
-
-
-def counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _cards(gpu: Gpu) -> str:

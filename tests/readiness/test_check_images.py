@@ -76,7 +76,24 @@ def test_without_the_upgrade_the_models_type_is_missing(judged: Any) -> None:
 def test_two_copies_are_ambiguous(judged: Any) -> None:
     code, rules = judged(VLLM | NEW | transformers("4.0", "", "usr/lib/python3/dist-packages"))
     assert (code, rules["model-type"][0]["verdict"]) == (0, "unknown")
-    assert any("ambiguous" in judgement["message"] for judgement in rules["pin"])
+    for found in (rules["pin"][0], rules["model-type"][0]):
+        assert "transformers: is ambiguous: 5.0 in /opt" in found["message"]
+        assert found["remedy"] == "leave one of them in the image"
+
+
+def test_of_an_image_that_cannot_be_read_the_model_says_so(judged: Any) -> None:
+    code, rules = judged(VLLM | NEW, {"x" * 300 + "/" + "../" * 5: ""})
+    assert (code, rules["evidence"][0]["verdict"]) == (0, "unknown")
+    for rule in ("model-type", "architecture"):
+        [found] = rules[rule]
+        assert found["message"] == "server, which must run it, was not read"
+        assert found["remedy"] == "mend what is unknown of server"
+
+
+def test_an_image_without_an_engine_is_not_to_be_pinned(judged: Any) -> None:
+    _, rules = judged({"etc/os-release": "ID=none"})
+    assert {rules[rule][0]["verdict"] for rule in ("model-type", "architecture")} == {"unknown"}
+    assert "on a staging host" in rules["architecture"][0]["remedy"]
 
 
 # ------------------------------------------------------------------ GPU code

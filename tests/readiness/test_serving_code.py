@@ -110,9 +110,20 @@ def test_what_cannot_be_judged_is_unknown(
 
 def test_code_that_meets_no_vllm_is_unknown(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
     code = write(tmp_path / "backend", model=OLD_API)
-    exit_code, [found] = checked(capsys, manifest, "--code", f"elsewhere={code}", "--strict")
+    bare = '[[wheels]]\nname = "bare"\nrequirements = ["other>=1"]\n'
+    manifest.write_text(manifest.read_text() + bare)
+    exit_code, [found] = checked(capsys, manifest, "--code", f"bare={code}", "--strict")
     assert (exit_code, found["rule"], found["verdict"]) == (5, "evidence", "unknown")
-    assert found["message"] == "no vLLM of elsewhere was read to compare this code with"
+    assert found["message"] == "no vLLM of bare was read to compare this code with"
+
+
+def test_code_of_a_set_that_is_not_there_is_wrong_input(
+    manifest: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    code = write(tmp_path / "backend", model=OLD_API)
+    assert run(["check", str(manifest), "--code", f"servnig={code}"]) == 3
+    said = capsys.readouterr().err
+    assert "servnig=…: no wheels set or container has that name" in said and "name one of: serving" in said
 
 
 def test_links_pipes_and_libraries_are_not_read(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
