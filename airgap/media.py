@@ -21,9 +21,13 @@ from types import TracebackType
 from typing import Protocol
 
 from airgap.errors import HostError, InputError, IntegrityError
+from airgap.workers import cores
 
 KEPT_DIRECTORIES = 32
 """Directories that stay open, so that their files are opened in one step; a bundle has four."""
+
+OPTICAL = 11
+"""Major number of disc drives (Linux, devices.txt). `rotational` would not do: virtual disks say it too."""
 
 MAX_LOOKED_AT, MAX_NAMED = 100, 4
 """Names looked at, and bundles named, where a directory turns out to be none."""
@@ -108,6 +112,12 @@ class Media:
     ) -> None:
         for descriptor in (self._root, *self._kept.values()):
             os.close(descriptor)
+
+    @property
+    def readers(self) -> int:
+        """How many files are best read at once: one where a drive would spend its time seeking."""
+        device = os.major(os.fstat(self._root).st_dev)
+        return 1 if device == OPTICAL else cores()
 
     def entries(self, descend: Collection[str]) -> Iterator[Entry]:
         """Every name in the root and in the directories named in `descend`, which are listed themselves too.

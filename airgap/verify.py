@@ -12,7 +12,6 @@ The order is the security argument, and `verify_bundle` reads in that order:
 """
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -126,7 +125,7 @@ def examine(
     known_bad = {finding.subject for finding in findings}
     blobs = {str(blob_path(digest)): blob for digest, blob in signed.statement.travelling.items()}
     files = {path: blob for path, blob in blobs.items() if path not in known_bad}
-    findings += hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+    findings += hash_files(media, files, progress, jobs)
     return contents, distinct(findings)
 
 
@@ -280,8 +279,13 @@ def read_contents(media: Readable, signed: Signed, index: bytes) -> Contents:
     return Contents(index, lock, artifacts, documents)
 
 
-def hash_files(media: Media, files: Mapping[str, StatedBlob], progress: Progress, jobs: int) -> list[Finding]:
-    """Step 5: one finding for each file, by its path, that is not the stated bytes. Raises HostError."""
+def hash_files(
+    media: Media, files: Mapping[str, StatedBlob], progress: Progress, jobs: int | None = None
+) -> list[Finding]:
+    """Step 5: one finding for each file, by its path, that is not the stated bytes. Raises HostError.
+
+    In `jobs` threads, or as many as the media and the CPUs are good for.
+    """
     largest_first = sorted(files, key=lambda path: -files[path].size)
     own = threading.local()  # each thread's buffer: a fresh one for every small file costs page faults
 
@@ -296,7 +300,7 @@ def hash_files(media: Media, files: Mapping[str, StatedBlob], progress: Progress
         return _check_file(media, path, files[path], own.buffer, go_on)
 
     with progress.task("verifying", sum(file.size for file in files.values())):
-        return [finding for finding in spread(check, largest_first, jobs) if finding]
+        return [finding for finding in spread(check, largest_first, jobs or media.readers) if finding]
 
 
 def distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -7,7 +7,6 @@ here does the signed sha384 decide about them together.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from airgap.volumes import (
     parse_part,
 )
 from airgap.wanted import Held, lacking
-from airgap.workers import spread
+from airgap.workers import cores, spread
 
 Piece = tuple[Media, str, int, int]
 """Bytes of a blob: of a file its media and path, the first byte and their number."""
@@ -89,7 +88,7 @@ def judge_volume(media: Media, signed: Signed, *, progress: Progress, jobs: int 
     """Judge one volume whole, hashing every byte that is there. Raises HostError."""
     reading = read_volume(media, signed)
     files = reading.sound_offers
-    hashed = hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+    hashed = hash_files(media, files, progress, jobs)
     wrong = [of_volume(finding) for finding in hashed]
     bad = {finding.subject for finding in wrong}
     good = tuple(reading.offered[path] for path in files if path not in bad)
@@ -224,7 +223,7 @@ def _prove_ranges(
         return hash_ranges(complete[digest], progress, stop) == travelling[digest].sha384
 
     with progress.task("verifying ranges together", sum(travelling[digest].size for digest in complete)):
-        proven = spread(prove, complete, os.cpu_count() or 1)
+        proven = spread(prove, complete, cores())
     for (digest, pieces), right in zip(complete.items(), proven, strict=True):
         if right:
             held.whole.add(digest)

@@ -1,5 +1,6 @@
 """Works done by a few threads, which a failure or Ctrl-C stops within moments."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,11 @@ Result = TypeVar("Result")
 
 _GRACE = 2.0
 """Seconds for threads to notice `stop`; one that waits for a silent server is left behind (a daemon)."""
+
+
+def cores() -> int:
+    """The CPUs that this process may use, which taskset and containers make fewer than the host has."""
+    return len(os.sched_getaffinity(0))
 
 
 class Stopped(Exception):

@@ -1,8 +1,13 @@
 """The reader of media that somebody hostile may have written."""
 
+import hashlib
 import os
 import socket
 import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,10 @@ from airgap.media import (
     NotAFileError,
     not_a_bundle,
 )
+from airgap.model import Sha384
+from airgap.progress import Silent
+from airgap.trust.blobs import StatedBlob
+from airgap.verify import hash_files
 
 
 @pytest.fixture
@@ -183,3 +192,41 @@ def test_no_more_directories_stay_open_than_promised(directory: Path) -> None:
             assert media.read(f"d{number}/file", max_bytes=1) == b""
         assert len(os.listdir("/proc/self/fd")) <= before + KEPT_DIRECTORIES + 1
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class OneAtATime(Media):
+    """Media whose files are watched: how many were ever open at once."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.most = self._now = 0
+        self._counting = threading.Lock()
+
+    @contextmanager
+    def open(self, path: str, start: int = 0) -> Iterator[Callable[[memoryview], int]]:
+        with self._counting:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(0.002)  # long enough for another thread to come, if there is one
+        with super().open(path, start) as readinto:
+            yield readinto
+        with self._counting:
+            self._now -= 1
+
+
+@pytest.mark.parametrize("disc", [True, False])
+def test_a_disc_is_read_one_file_after_another(
+    tmp_path: Path, disc: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No disc drive is here: the disk that the test writes to is taken for one."""
+    if disc:
+        monkeypatch.setattr("airgap.media.OPTICAL", os.major(os.stat(tmp_path).st_dev))
+    monkeypatch.setattr("airgap.media.cores", lambda: 4)
+    blobs = {}
+    for number in range(40):
+        (tmp_path / f"{number}").write_bytes(bytes([number]))
+        blobs[f"{number}"] = StatedBlob(Sha384(hashlib.sha384(bytes([number])).hexdigest()), 1)
+    media = OneAtATime(tmp_path)
+    with media:
+        assert hash_files(media, blobs, Silent()) == []
+    assert (media.most == 1) is disc

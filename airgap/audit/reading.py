@@ -5,7 +5,6 @@ is thrown away, and the difference is the finding.
 """
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -30,6 +29,10 @@ from airgap.workers import spread
 
 class BlobSource(Protocol):
     """Where blobs are read from, by their paths in a bundle: one medium, or several together."""
+
+    @property
+    def readers(self) -> int:
+        """As `Media.readers`."""
 
     def open(self, path: str) -> AbstractContextManager[Callable[[memoryview], int]]:
         """As `Media.open`."""
@@ -80,7 +83,7 @@ def read_blobs(
         return blob
 
     with progress.task("auditing", sum(one.stated.size for one in wanted)):
-        blobs = spread(look, largest_first, jobs or os.cpu_count() or 1)
+        blobs = spread(look, largest_first, jobs or media.readers)
     return Reading(
         {blob.wanted.digest: blob.contents for blob in blobs if blob.finding is None},
         tuple(blob.finding for blob in blobs if blob.finding),

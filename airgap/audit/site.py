@@ -92,6 +92,11 @@ class Placed:
     def __init__(self, places: Mapping[str, Media]) -> None:
         self._places = places
 
+    @property
+    def readers(self) -> int:
+        """As `Media.readers`: of the slowest to seek."""
+        return min((media.readers for media in self._places.values()), default=1)
+
     def open(self, path: str) -> AbstractContextManager[Callable[[memoryview], int]]:
         """As `Media.open`."""
         return self._media(path).open(path)

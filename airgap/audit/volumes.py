@@ -41,6 +41,11 @@ class Together:
     def __init__(self, pieces: Mapping[str, Sequence[Piece]]) -> None:
         self._pieces = pieces
 
+    @property
+    def readers(self) -> int:
+        """As `Media.readers`: of the slowest to seek."""
+        return min((piece.media.readers for pieces in self._pieces.values() for piece in pieces), default=1)
+
     def holds(self, digest: Sha256) -> bool:
         return str(blob_path(digest)) in self._pieces
 

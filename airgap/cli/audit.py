@@ -68,7 +68,10 @@ Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was sig
     "--since", "earlier", type=FILE, metavar="A", help="Also what changed since this bundle or lock."
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that read; default one per CPU."
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads that read; default one per CPU, one for a disc drive.",
 )
 @policy_options
 @json_option

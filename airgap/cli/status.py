@@ -36,7 +36,10 @@ Exit codes: 0 shown, and with --verify every byte is as installed, 6 something d
 @site_option
 @click.option("--verify", is_flag=True, help="Hash everything that is installed, and name what differs.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that hash; default one per CPU."
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads that hash; default one per CPU, one for a disc drive.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:

@@ -66,7 +66,10 @@ Exit codes: 0 every byte is as signed, 3 not a bundle, 6 bytes differ,
 @click.option("--fingerprint", metavar="TEXT", help="The root's fingerprint, as the holders read it to you.")
 @click.option("--site-name", metavar="NAME", help="Which site to be for a bundle's audience, without --site.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Threads that hash; default one per CPU."
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads that hash; default one per CPU, one for a disc drive.",
 )
 @policy_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")

@@ -47,7 +47,7 @@ from airgap.trust.envelope import render as render_envelope
 from airgap.trust.keys import Signer
 from airgap.trust.root import Floor
 from airgap.trust.statement import PAYLOAD_TYPE, Previous, StatedArtifact, Statement, Subject, render
-from airgap.workers import spread
+from airgap.workers import cores, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ def _read_back(
 
     largest_first = sorted(sizes, key=lambda digest: (-sizes[digest], digest))
     with progress.task("reading back", sum(sizes.values())):
-        found = spread(measure, largest_first, os.cpu_count() or 1)
+        found = spread(measure, largest_first, cores())
     measured = dict(zip(largest_first, found, strict=True))
     wrong = [
         f"blob {digest}: found sha256 {actual} and {blob.size} bytes, expected {sizes[digest]} bytes"

@@ -231,7 +231,7 @@ def _hash(
     if not files:
         return []
     with Media(directory) as media:
-        found = hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+        found = hash_files(media, files, progress, jobs)
     return [replace(one, message=one.message.replace("signed", "installed"), remedy=REFILL) for one in found]
 
 

@@ -23,10 +23,10 @@ from airgap.progress import Progress
 from airgap.store import FILE_MODE, begin_writeback, fsync_directory, host_errors, pour, write_all
 from airgap.trust.blobs import StatedBlob
 from airgap.verify import changed, unreadable
-from airgap.workers import spread
+from airgap.workers import cores, spread
 
-JOBS = 2
-"""Threads: one hashes while the other waits for the disk; more only make a spinning medium seek."""
+JOBS = min(4, max(2, cores()))
+"""Threads: some hash while others wait for the disk; more gain nothing."""
 
 CHUNK = 256 * 1024
 """Bytes per read: what was just read is still in the CPU's second-level cache when it is hashed."""
@@ -56,13 +56,14 @@ def copy_blobs(
     findings: list[Finding] = []
     with site.stage() as staging, progress.task("installing", sum(b.size for b in blobs.values())):
         copier = Copier(site.blobs, staging, progress)
+        jobs = min(JOBS, media.readers)
 
         def copy(job: Job, stop: threading.Event) -> Finding | None:
             return copier.copy_blob(media, *job, stop)
 
         for batch in batches(largest_first, lambda job: job[1].size):
             try:
-                findings += (finding for finding in spread(copy, batch, JOBS) if finding)
+                findings += (finding for finding in spread(copy, batch, jobs) if finding)
             finally:  # also when the media fail: a repeated run copies only the rest
                 copier.publish()
     return findings

@@ -1,6 +1,5 @@
 """The blobs that a delta counts on: whether the site holds them, decided before anything is touched."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def damaged_blobs(
     files = {str(blob_path(digest)): digest for digest in blobs}
     with Media(site.root) as opened:
         stated = {path: blobs[digest] for path, digest in files.items()}
-        found = hash_files(opened, stated, progress, os.cpu_count() or 1)
+        found = hash_files(opened, stated, progress)
     return {files[finding.subject]: stated[finding.subject] for finding in found}
 
 

@@ -67,7 +67,7 @@ def _hash(
     site: Site, files: Mapping[str, StatedBlob], progress: Progress, jobs: int | None
 ) -> Iterator[Finding]:
     with Media(site.root) as media:
-        found = hash_files(media, files, progress, jobs or os.cpu_count() or 1)
+        found = hash_files(media, files, progress, jobs)
     for finding in found:
         message = finding.message.replace("was signed", "was installed")
         evidence = finding.evidence.replace("signed sha384", "installed sha384")

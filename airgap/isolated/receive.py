@@ -286,7 +286,7 @@ def _take(arrival: Arrival, media: Media, reading: Reading, progress: Progress) 
     with arrival.site.stage() as staging:
         taker = Taker(arrival, reading, held, staging, progress)
         with progress.task("receiving", sum(offer.item.size for offer in offers)):
-            wrong = taker.take_all(offers)
+            wrong = taker.take_all(offers, media.readers)
     bad = {finding.subject for finding in wrong}
     taken = [offer.item for offer in offers if offer.path not in bad]
     findings = distinct((*map(of_volume, (*reading.findings, *wrong)), *taker.assemble()))

@@ -87,7 +87,7 @@ def rehash(site: Site, chosen: Chosen, progress: Progress) -> dict[str, Stamp]:
     }
     before = stamps(site, files)
     with Media(site.root) as media:
-        refuse(hash_files(media, files, progress, os.cpu_count() or 1), str(site.root))
+        refuse(hash_files(media, files, progress), str(site.root))
     return before
 
 

@@ -285,7 +285,7 @@ class _Volume:
                 for path, stated in reading.sound_offers.items()
                 if not held.covers(reading.offered[path])
             ]
-            self.findings += taker.take_all(documents)
+            self.findings += taker.take_all(documents, media.readers)
             try:
                 with self.progress.task("receiving", None):
                     following = self._take_items(taker, statement, volume)

@@ -58,13 +58,17 @@ class Taker:
         self.ranges: list[Item] = []
         """Hashed, and not durable yet."""
 
-    def take_all(self, offers: Sequence[Offer]) -> list[Finding]:
-        """Offers that may be opened in any order. One finding for each that is not what decides about it."""
+    def take_all(self, offers: Sequence[Offer], readers: int) -> list[Finding]:
+        """Offers that may be opened in any order, `readers` at once at most.
+
+        One finding for each that is not what decides about it.
+        """
+        jobs = min(JOBS, readers)
         findings: list[Finding] = []
         self._prepare_parts({offer.item.digest for offer in offers if not offer.item.whole})
         for batch in batches(offers, lambda offer: offer.item.size):
             try:
-                findings += (finding for finding in spread(self.take, batch, JOBS) if finding)
+                findings += (finding for finding in spread(self.take, batch, jobs) if finding)
             finally:  # also when the media fail: a repeated run takes only the rest
                 self.publish()
         return findings

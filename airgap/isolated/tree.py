@@ -44,8 +44,8 @@ def inode(found: os.stat_result) -> Inode:
 def tree_directories(paths: Iterable[str]) -> list[PurePosixPath]:
     """Every directory that files of these paths need, parents before children; '.' is the top itself."""
     found = {PurePosixPath(".")}
-    for path in paths:
-        found.update(PurePosixPath(path).parents)
+    for directory in {path.rpartition("/")[0] for path in paths}:
+        found.update((PurePosixPath(directory), *PurePosixPath(directory).parents))
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
