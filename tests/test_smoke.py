@@ -214,13 +214,17 @@ def test_a_command_that_hangs_is_killed_with_its_children(stage: Stage, capsys: 
     began = time.monotonic()
     assert stage.smoke("sh", "-c", "sleep 300 & echo $!; sleep 300", options=("--timeout", "0.5")) == 5
     assert smoke.survey(stage.record.read_bytes())[0].status == 137
+    said = capsys.readouterr().err
+    assert "killed after 0.5 s, as --timeout asks" in said
     assert stage.smoke("true") == 3, "no record is overwritten"
     stage.record.unlink()
     assert stage.smoke("sh", "-c", "sleep 300 & echo $!") == 0
     stage.record.unlink()
     assert stage.smoke("sh", "-c", "(while :; do echo; sleep 0.01; done) & echo $!") == 0
     assert time.monotonic() - began < 60
-    children = [line for line in capsys.readouterr().err.splitlines() if line.isdigit()]
+    said += capsys.readouterr().err
+    children = [line for line in said.splitlines() if line.isdigit()]
+    assert said.count("as --timeout asks") == 1
     assert len(children) == 3
     assert [child for child in children if _runs(child)] == []
 

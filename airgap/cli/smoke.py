@@ -1,5 +1,6 @@
 """`airgap smoke`: run a command against a site, and write a signed record of what ran on which GPU."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -109,6 +110,8 @@ def smoke(
     run = smoking.run_of(chosen, command, ran, host, expires)
     data = _signed(run, signers)
     write_durably(out, data)
+    if timeout and ran.status == 128 + signal.SIGKILL and ran.milliseconds >= 1000 * timeout:
+        print_error(f"the command was killed after {timeout:g} s, as --timeout asks")
     _report(Record(str(out), data, run, _attested(run, signers)), as_json=as_json)
     return BlockedError.exit_code if ran.status else 0
 

@@ -385,4 +385,6 @@ def _settle_server(model: Model) -> str:
         return f"mend what is unknown of {model.server}"
     if model.served_by.kind is Kind.CONTAINER:
         return f"load the model in {model.server} on a staging host, or name the server that has vllm"
+    if model.served_by.closed:
+        return f"add vllm to {model.server}, or let served-by name what has it"
     return f"pin vllm and transformers in {model.server} with '==', or run: airgap lock"

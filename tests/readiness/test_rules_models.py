@@ -13,7 +13,7 @@ from airgap.model import Target
 from airgap.readers.checkpoint import read_checkpoints
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readiness import known_bad
-from airgap.readiness.components import Model
+from airgap.readiness.components import Model, Stack
 from airgap.readiness.judgement import Judgement, Verdict
 from airgap.readiness.known_bad import age, judge_known_bad, known_pairs, parse_pairs
 from airgap.readiness.rules_models import (
@@ -104,6 +104,17 @@ def test_without_config_or_server_nothing_is_decided() -> None:
     for subject in (model(None, engine().served_by), model()):
         for rule in (judge_model_type, judge_architecture):
             assert one(rule(subject, TARGET)).verdict is UNKNOWN
+
+
+def test_what_settles_a_server_without_vllm_is_what_is_left_to_do() -> None:
+    def remedy(served_by: Stack) -> str:
+        return one(judge_architecture(model(served_by=served_by), TARGET)).remedy
+
+    library = package("transformers", "5.5.4")
+    asked = stack(library, closed=False)
+    assert remedy(asked) == "pin vllm and transformers in serving with '==', or run: airgap lock"
+    locked = stack(library)
+    assert remedy(locked) == "add vllm to serving, or let served-by name what has it"
 
 
 # ------------------------------------------------------------------ architectures
