@@ -119,15 +119,19 @@ def read_inventory(fields: Fields) -> Inventory:
     return inventory
 
 
-def _bundle(fields: Fields) -> HeldBundle:
-    bundle = HeldBundle(
+def read_identity(fields: Fields) -> tuple[str, str, str, int, int, Sha384]:
+    """Name, version, channel, epoch, sequence and payload of a bundle; problems are left in `fields`."""
+    return (
         fields.text("name", pattern=NAME_PATTERN, expected="a bundle name"),
         fields.text("version", pattern=VERSION_PATTERN, expected="a version"),
         fields.text("channel", pattern=NAME_PATTERN, expected="a channel name"),
         fields.integer("epoch"),
         fields.integer("sequence", minimum=1),
         fields.parsed("payload", sha384_hex, Sha384("")),
-        fields.texts("leftOut"),
     )
+
+
+def _bundle(fields: Fields) -> HeldBundle:
+    bundle = HeldBundle(*read_identity(fields), fields.texts("leftOut"))
     fields.done()
     return bundle

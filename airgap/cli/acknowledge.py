@@ -23,7 +23,16 @@ from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
 
 
+class _LineAsOneWord(click.Command):
+    """A quoted line of a site without a name begins as an option does: `- 4 demo/1 …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [arg.split() if arg.startswith(f"{NAMELESS} ") else [arg] for arg in args]
+        return super().parse_args(ctx, [word for split in words for word in split])
+
+
 @click.command(
+    cls=_LineAsOneWord,
     epilog="""\b
 Examples
   airgap acknowledge site-a 3 demo/7 7K2-M9Q-XR1-F0G-T3V-W8S-6BZ-8QN
@@ -31,7 +40,7 @@ Examples
   airgap acknowledge
 Exit codes: 0 recorded or shown, 3 mistyped, no receipt, or older than what is recorded, 6 it contradicts
   what was built here, 7 not signed by --signer, 9 it cannot be written, 10 a line that this host cannot prove
-"""
+""",
 )
 @click.argument("words", metavar="[LINE|FILE]", nargs=-1)
 @click.option(

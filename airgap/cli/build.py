@@ -154,7 +154,7 @@ def build(
     surveyed = survey(built.envelope, trusted)
     if not as_json:
         with redirect_stdout(sys.stderr) if tar == STDOUT else nullcontext():
-            _show(built, surveyed, base)
+            _show(built, surveyed, base, patch=patch)
             for line in policed[0].lines() if policed else ():
                 click.echo(printable(line))
             _show_installer(built, carried_installer(locked.lock))
@@ -259,7 +259,7 @@ def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
     }
 
 
-def _show(built: Built, surveyed: Surveyed, base: KnownBase | None) -> None:
+def _show(built: Built, surveyed: Surveyed, base: KnownBase | None, *, patch: bool) -> None:
     stated = built.statement
     click.echo(
         f"{printable(str(built.path))}: {len(stated.artifacts)} artifacts, {len(stated.travelling)} blobs,"
@@ -267,6 +267,10 @@ def _show(built: Built, surveyed: Surveyed, base: KnownBase | None) -> None:
     )
     for line in delta_lines(stated):
         click.echo(line)
+    if patch and not (stated.base and stated.base.patches):
+        click.echo(
+            "  no patches: no large blob shares a fifth of its bytes with what the store has of the base"
+        )
     if base:
         of = "which is" if stated.base else "a whole bundle: it shares nothing with"
         click.echo(f"  {of} {printable(base.what)}")

@@ -221,15 +221,14 @@ def _whole(site: Site) -> list[Arrival]:
 
     One that was superseded on its way must not stop the others. Raises MissingPartError when there is none.
     """
-    accepted = load_memory(site).accepted
+    memory = load_memory(site)
     newest: dict[str, tuple[Floor, Arrival]] = {}
     for arrival, far in arrived(site):
         if far is None or not far.complete:
             continue
         stated, place = far.statement, Floor(far.statement.epoch, far.statement.sequence)
-        known = accepted.get(stated.channel)
         best = newest.get(stated.channel)
-        if (known is None or known.floor <= place) and (best is None or best[0] < place):
+        if not memory.supersedes(stated) and (best is None or best[0] < place):
             newest[stated.channel] = place, arrival
     if not newest:
         raise MissingPartError(

@@ -75,6 +75,7 @@ def _document(made: Plan, cache: Path, base: KnownBase | None) -> dict[str, obje
         "fetch": made.to_fetch,
         "there": made.there,
         "travels": made.travels,
+        "patchable": made.patchable,
         "base": base.id if base else None,
         "disk_needed": made.disk_needed,
     }
@@ -96,3 +97,5 @@ def _show(made: Plan, cache: Path, base: KnownBase | None) -> None:
     if base:
         click.echo(f"Base {base.id}: {printable(base.what)}")
         click.echo(f"  {human_bytes(made.there)} are there; {human_bytes(made.travels)} travel")
+        if made.patchable:
+            click.echo(f"  build --patch may make less of {human_bytes(made.patchable)} of them: large blobs")

@@ -242,7 +242,10 @@ def _show(written: Written, splitting: Splitting) -> None:
     one = written.selected
     total = len(one.volume.items)
     items = f"{total} items" if one.only is None else f"{len(one.items)} of {total} items"
-    share = "" if one.only else f", {one.volume.size / splitting.medium.capacity:.1%} of the medium"
+    endless = splitting.medium.capacity >= MEDIA["fat32"].capacity
+    share = (
+        "" if one.only or endless else f", {one.volume.size / splitting.medium.capacity:.1%} of the medium"
+    )
     kept = "; was there already" if written.kept else ""
     size = human_bytes(sum(item.size for item in one.items))
     click.echo(f"{printable(str(written.place))}: {items}, {size}{share}{kept}")

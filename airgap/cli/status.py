@@ -10,6 +10,7 @@ from airgap.cli.records import record_document, record_line
 from airgap.cli.site import describe, site_option
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.errors import HostError, IntegrityError
+from airgap.isolated.arrival import Arrival, Progressed
 from airgap.isolated.catalogue import Catalogue, verify_catalogue
 from airgap.isolated.drift import verify_site
 from airgap.isolated.memory import Memory, load_memory
@@ -53,7 +54,7 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
     with Media(target.root) as media:
         records = carried_records(media, root, memory.clock(datetime.now(UTC)), at_most=MAX_KEPT)
     if as_json:
-        document = {} if found is None else _document(found)
+        document = {} if found is None else _document(found, memory)
         emit(
             {
                 "site": shown(str(target.root)),
@@ -67,7 +68,7 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
     else:
         print_findings(findings)
         if found is not None:
-            _show(found, target)
+            _show(found, target, memory)
         for record in records:
             click.echo(record_line(record))
         _show_trust(root, memory)
@@ -89,7 +90,7 @@ def _verify(site: Site, jobs: int | None, *, as_json: bool) -> tuple[Finding, ..
     return findings
 
 
-def _show(found: Status, site: Site) -> None:
+def _show(found: Status, site: Site, memory: Memory) -> None:
     name = printable(shown(str(site.root)))
     if found.current is None:
         click.echo(f"{name}: nothing is installed")
@@ -110,13 +111,7 @@ def _show(found: Status, site: Site) -> None:
     for generation in found.generations:
         click.echo(_line(generation, current=generation.number == found.current))
     for arrival, far in found.arriving:
-        if far is None:
-            click.echo(
-                f"arriving: {arrival.payload} is damaged: airgap receive --forget {arrival.payload[:12]}"
-            )
-        else:
-            click.echo(f"arriving, {arrival.payload[:12]}:")
-            show_progressed(far)
+        _show_arriving(arrival, far, memory)
     if found.busy:
         click.echo(f"being changed by {printable(found.busy)}")
     if found.catalogue:
@@ -125,6 +120,20 @@ def _show(found: Status, site: Site) -> None:
     click.echo(f"free: {human_bytes(found.free.bytes)}{inodes}")
     if found.unused_bytes:
         click.echo(f"in use by no generation: {human_bytes(found.unused_bytes)}; airgap gc frees it")
+
+
+def _show_arriving(arrival: Arrival, far: Progressed | None, memory: Memory) -> None:
+    name = arrival.payload[:12]
+    if far is None:
+        click.echo(f"arriving: {arrival.payload} is damaged: airgap receive --forget {name}")
+    elif memory.supersedes(far.statement):
+        stated = far.statement
+        click.echo(f"arriving, {name}: {stated.name} {stated.version}, {stated.place}")
+        click.echo("  a newer one was accepted, so no install takes it, and it still takes its room")
+        click.echo(f"  -> airgap receive --forget {name}")
+    else:
+        click.echo(f"arriving, {name}:")
+        show_progressed(far)
 
 
 def _show_catalogue(catalogue: Catalogue) -> None:
@@ -145,7 +154,7 @@ def _show_trust(root: Root, memory: Memory) -> None:
         click.echo(f"channel {channel}: sequence {accepted.floor.sequence} accepted, nothing older will be")
 
 
-def _document(found: Status) -> dict[str, object]:
+def _document(found: Status, memory: Memory) -> dict[str, object]:
     last = found.changed
     return {
         "current": found.current,
@@ -168,7 +177,9 @@ def _document(found: Status) -> dict[str, object]:
         "free": {"bytes": found.free.bytes, "inodes": found.free.inodes},
         "unused_bytes": found.unused_bytes,
         "arriving": [
-            progressed_document(far) if far else {"payload_sha384": arrival.payload, "damaged": True}
+            progressed_document(far) | {"superseded": memory.supersedes(far.statement)}
+            if far
+            else {"payload_sha384": arrival.payload, "damaged": True}
             for arrival, far in found.arriving
         ],
         "busy": found.busy,

@@ -161,7 +161,7 @@ def _lacking(verification: Verification, site: Site, bundle: Path) -> Lacking:
     """What a delta counts on and the site has not, by name and size; each bundle is judged by itself."""
     stated = verification.judged.statement
     artifacts = verification.contents.artifacts if verification.contents else ()
-    return Lacking(bundle, stated, lost_blobs(site, counted_by(stated, site)), uses_of(artifacts))
+    return Lacking(bundle, stated, lost_blobs(site, counted_by(stated, site)), uses_of(artifacts, stated))
 
 
 def _show(verified: _Verified) -> None:

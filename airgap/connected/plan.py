@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from airgap.connected.base import KnownBase, counted_on
+from airgap.connected.base import KnownBase, counted_on, patchable
+from airgap.connected.patches import SMALLEST
 from airgap.lock import Lock, distinct_files
 from airgap.model import Artifact
 from airgap.store import Store
@@ -40,6 +41,8 @@ class Plan:
     linked: bool
     """Whether the bundle can link to the store instead of copying it."""
     there: int = 0
+    patchable: int = 0
+    """Of the bytes that travel those of blobs for which `build --patch` looks for a smaller patch."""
 
     @property
     def travels(self) -> int:
@@ -73,4 +76,5 @@ def make_plan(lock: Lock, store: Store, *, linked: bool, base: KnownBase | None 
     files = distinct_files(lock.artifacts)
     size = sum(file.size for file in files.values())
     shared = sum(files[digest].size for digest in there)
-    return Plan(rows, size, size - sum(held.values()), linked, shared)
+    worth = [n for n in patchable(lock, there).values() if n >= SMALLEST] if base else []
+    return Plan(rows, size, size - sum(held.values()), linked, shared, sum(worth))

@@ -59,6 +59,16 @@ class ArrivedMedia(Media):
         """
         return self.arrival.assemble(survey(self.arrival.envelope()).statement, progress)
 
+    def require_assembled(self) -> None:
+        """Raise MissingPartError where `finish` has something to do, for whom nothing may be written."""
+        statement = survey(self.arrival.envelope()).statement
+        if pending := self.arrival.pending(statement):
+            raise MissingPartError(
+                f"{statement.name} {statement.version}: all of it has arrived, and {len(pending)} blobs"
+                " of it are not yet put together of their ranges",
+                remedy="airgap install begins with that; a --dry-run, which writes nothing, cannot",
+            )
+
     def link(self, blobs: Mapping[Sha256, StatedBlob]) -> None:
         """Give blobs their names in the site, too; the arrival stays whole. Raises HostError."""
         site = self.arrival.site
@@ -195,14 +205,18 @@ class Arrival:
         """Its bytes are hashed and durable. Raises HostError."""
         _touch(self.ranges / f"{item.digest}.{item.offset}.{item.end}.{number}")
 
-    def assemble(self, statement: Statement, progress: Progress) -> list[Finding]:
-        """Make blobs of ranges that are all there; findings of those that lied. Raises HostError."""
+    def pending(self, statement: Statement) -> list[Sha256]:
+        """Blobs of which all ranges are there, and which have no name yet. Raises HostError."""
         held, travelling = self.held(statement), statement.travelling
-        whole = [
+        return [
             digest
             for digest, ranges in sorted(held.ranges.items())
             if digest not in held.whole and ranges == [(0, travelling[digest].size)]
         ]
+
+    def assemble(self, statement: Statement, progress: Progress) -> list[Finding]:
+        """Make blobs of ranges that are all there; findings of those that lied. Raises HostError."""
+        travelling, whole = statement.travelling, self.pending(statement)
         if not whole:
             return []
         with progress.task("hashing", sum(travelling[digest].size for digest in whole)):

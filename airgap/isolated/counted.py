@@ -73,14 +73,21 @@ def damaged_blobs(
     return {files[finding.subject]: stated[finding.subject] for finding in found}
 
 
-def uses_of(artifacts: Sequence[BundledArtifact]) -> dict[Sha256, str]:
-    """What a person knows a blob by: `model tiny: config.json`; a container's layers have no names."""
-    return {
+def uses_of(artifacts: Sequence[BundledArtifact], stated: Statement) -> dict[Sha256, str]:
+    """What a person knows a blob by: `model tiny: config.json`; a container's layers have no names.
+
+    What patches are made of is known by what it becomes.
+    """
+    uses = {
         layer.sha256: f"{bundled.artifact.kind} {bundled.artifact.name}"
         + ("" if layer.path == blob_path(layer.sha256) else f": {layer.path}")
         for bundled in reversed(artifacts)
         for layer in bundled.layers
     }
+    for digest, patch in stated.base.patches.items() if stated.base else ():
+        for source in patch.sources:
+            uses.setdefault(source, f"what a patch makes into {uses.get(digest, 'a blob')}")
+    return uses
 
 
 def require_base(lacking: Sequence[Lacking], site: Site) -> None:

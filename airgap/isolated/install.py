@@ -151,6 +151,9 @@ def plan_install(
     From signatures, names, sizes and documents alone; a little of the blobs is read to see how fast that is.
     `look` is given what was brought, and may read all of it.
     """
+    for one in media:
+        if isinstance(one, ArrivedMedia):
+            one.require_assembled()
     _, brought = _judge(media, site, now, keep=False)
     require_base([_lacking(one, site, brought) for one in brought], site)
     members, plan = _plan(site, brought)
@@ -246,7 +249,7 @@ def _lacking(
     if suspect and progress:
         doubted = {d: blob for d, blob in counted.items() if d in suspect and d not in lost}
         lost |= damaged_blobs(site, doubted, progress)
-    return Lacking(one.media.root, stated, lost, uses_of(one.contents.artifacts))
+    return Lacking(one.media.root, stated, lost, uses_of(one.contents.artifacts, stated))
 
 
 def _plan(site: Site, brought: Sequence[Brought]) -> tuple[list[Member], Plan]:

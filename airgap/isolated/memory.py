@@ -24,6 +24,7 @@ from airgap.store import write_durably
 from airgap.trust.decide import Accepted, Judged, survey
 from airgap.trust.instant import EPOCH, parse_instant, render_instant
 from airgap.trust.root import Floor, Root
+from airgap.trust.statement import Statement
 
 FILE = "accepted.json"
 FORMAT = 1
@@ -54,6 +55,11 @@ class Memory:
         accepted = Accepted(Floor(stated.epoch, stated.sequence), judged.payload)
         newest = max(self.newest, stated.created_at)
         return replace(self, accepted={**self.accepted, stated.channel: accepted}, newest=newest)
+
+    def supersedes(self, stated: Statement) -> bool:
+        """Whether a newer bundle of its channel was accepted: no install takes this one any more."""
+        known = self.accepted.get(stated.channel)
+        return known is not None and known.floor > Floor(stated.epoch, stated.sequence)
 
     def following(self, root: Root) -> "Memory":
         """With the root in force. Raises TrustError when the site has trusted a later one."""

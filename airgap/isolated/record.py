@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from airgap.decode import Fields, canonical_json, read_document
 from airgap.errors import InputError
-from airgap.model import NAME_PATTERN, VERSION_PATTERN, Sha256, Sha384, sha256_hex, sha384_hex
+from airgap.inventory import read_identity
+from airgap.model import Sha256, Sha384, sha256_hex
 from airgap.trust.instant import EPOCH, parse_instant, render_instant
 
 FORMAT = 1
@@ -161,12 +162,7 @@ def _record(fields: Fields) -> SiteRecord:
 
 def _bundle(fields: Fields) -> InstalledBundle:
     bundle = InstalledBundle(
-        fields.text("name", pattern=NAME_PATTERN, expected="a bundle name"),
-        fields.text("version", pattern=VERSION_PATTERN, expected="a version"),
-        fields.text("channel", pattern=NAME_PATTERN, expected="a channel name"),
-        fields.integer("epoch"),
-        fields.integer("sequence", minimum=1),
-        fields.parsed("payload", sha384_hex, Sha384("")),
+        *read_identity(fields),
         fields.texts("signers"),
         fields.parsed("envelope", sha256_hex, Sha256("")),
         fields.parsed("index", sha256_hex, Sha256("")),

@@ -251,3 +251,12 @@ def test_sizes(text: str, count: int) -> None:
 def test_what_is_no_size(bundle: Path, tmp_path: Path, size: str) -> None:
     assert run(["split", str(bundle), "--size", size, "-o", str(tmp_path / "out")]) in (2, 3)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", ["fat32", "stream"])
+def test_of_what_has_no_end_no_share_is_said(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    for medium, said in ((size, False), ("cd", True)):
+        assert run(["split", str(bundle), "--size", medium, "-o", str(tmp_path / "out"), "--dry-run"]) == 0
+        assert ("of the medium" in capsys.readouterr().out) == said

@@ -40,6 +40,10 @@ def line_of(sides: Sides, *options: str) -> str:
     return str(document["line"])
 
 
+def _print(sides: Sides) -> str:
+    return sides.stage.run("trust", "fingerprint", "trust/1.root.json").out.strip()
+
+
 def acknowledge(sides: Sides, *words: str, code: int | None = 0) -> str:
     done = sides.stage.run("acknowledge", *words, code=code)
     return done.out + done.err
@@ -64,6 +68,17 @@ def test_a_line_that_was_read_out_makes_the_next_bundle_a_delta(sides: Sides) ->
     assert "which is what site-a holds since its receipt 1" in built
     sides.stage.run("install", "later/demo-3", "--site", "site")
     assert problems(sides.stage.directory / "site") == []
+
+
+def test_the_line_of_a_nameless_site_may_be_quoted(sides: Sides) -> None:
+    sides.stage.run("trust", "pin", "trust/1.root.json", "--site", "nameless", "--fingerprint", _print(sides))
+    sides.install(1, "nameless")
+    line = sides.stage.run("receipt", "--site", "nameless").out.splitlines()[-1]
+    assert line.startswith("- 1 demo/1 ")
+    assert "a site without a name: receipt 1 holds 10 blobs" in acknowledge(sides, line)
+    assert "low: receipt 1 holds 10 blobs" in acknowledge(sides, line, "--as", "low")
+    assert "low: receipt 1 holds 10 blobs" in acknowledge(sides, *line.split(), "--as", "low")
+    assert "No such option" in acknowledge(sides, line, "--sa", "low", code=2)
 
 
 def test_what_was_built_and_never_acknowledged_is_not_believed_to_be_there(sides: Sides) -> None:

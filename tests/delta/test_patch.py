@@ -63,7 +63,8 @@ def sides(tmp_path: Path) -> Tuning:
 
 
 def patched(sides: Tuning) -> None:
-    sides.release(2, "--base", sides.inventory()["id"], "--patch")
+    built = sides.release(2, "--base", sides.inventory()["id"], "--patch")
+    assert "1 blobs of 2.0 MB travel as patches" in built.out and "no patches" not in built.out
 
 
 def test_a_fine_tune_travels_as_its_new_bytes_and_arrives_whole(sides: Tuning) -> None:
@@ -103,7 +104,9 @@ def test_without_its_source_it_is_refused_and_nothing_is_touched(sides: Tuning) 
     other = sides.stage.directory / "other"
     before = snapshot(other)
     refused = sides.install(2, "other", code=10)
-    assert name_of(weights(1)) in refused.err
+    assert f"what a patch makes into model tuned: model.bin: {SIZE} bytes, sha256 {name_of(weights(1))}" in (
+        refused.err.replace("\n    ", "\n")
+    )
     assert snapshot(other) == before
 
 
@@ -159,6 +162,17 @@ def test_a_damaged_patch_is_a_finding_like_any_blob(sides: Tuning) -> None:
     assert stated["blobs"] == len(shipped(sides.bundle(2)))
 
 
+def test_plan_says_of_how_much_a_patch_may_make_less(sides: Tuning) -> None:
+    base = sides.inventory()["id"]
+    sides.lock(2)
+    said = sides.stage.run("plan", "demo.toml", "--base", base).out
+    assert "build --patch may make less of 2.0 MB of them" in said
+    assert sides.stage.run("plan", "demo.toml", "--base", base, "--json").document["patchable"] == len(
+        tuned(weights(1))
+    )
+    assert "--patch" not in sides.stage.run("plan", "demo.toml").out
+
+
 def test_patch_without_base_is_wrong_usage(sides: Tuning) -> None:
     assert "--patch compares" in sides.release(2, "--patch", code=2).err
 
@@ -168,7 +182,8 @@ def test_what_shares_too_little_travels_whole(sides: Tuning) -> None:
     sides.lock(2)
     sides.stage.write("model/model.bin", weights(7))
     sides.stage.run("lock", "demo.toml")
-    sides.release(2, "--base", base, "--patch", lock=False)
+    built = sides.release(2, "--base", base, "--patch", lock=False)
+    assert "no patches: no large blob shares a fifth" in built.out
     assert name_of(weights(7)) in shipped(sides.bundle(2))
 
 

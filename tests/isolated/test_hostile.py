@@ -292,7 +292,9 @@ def test_what_was_installed_from_elsewhere_arrives_no_more(
     assert arrivals(Site(site)) == []
 
 
-def test_an_arrival_that_was_superseded_stops_no_other(bundle: Path, site: Path, tmp_path: Path) -> None:
+def test_an_arrival_that_was_superseded_stops_no_other(
+    bundle: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, sequence in (("quickstart", 2), ("quickstart", 3), ("other", 1)):
         made = tmp_path / f"{name}{sequence}"
         bundles.write_bundle(made, [bundles.file(name, os.urandom(9000))], name=name, sequence=sequence)
@@ -300,7 +302,12 @@ def test_an_arrival_that_was_superseded_stops_no_other(bundle: Path, site: Path,
         assert airgap("receive", *Path(f"{made}-volumes").iterdir(), site=site) == 0
     assert airgap("install", site=site) == 0
     assert {held.name: held.sequence for held in Site(site).record().bundles} == {"quickstart": 3, "other": 1}
-    assert [arrival.exists for arrival in arrivals(Site(site))] == [
-        True
-    ]  # the older one, until it is forgotten
+    (older,) = arrivals(Site(site))  # until it is forgotten
+    capsys.readouterr()
+    assert airgap("status", site=site) == 0
+    said = capsys.readouterr().out
+    assert f"arriving, {older.payload[:12]}: quickstart 2026.11, channel quickstart, sequence 2" in said
+    assert "no install takes it" in said and f"airgap receive --forget {older.payload[:12]}" in said
+    assert airgap("status", "--json", site=site) == 0
+    assert json.loads(capsys.readouterr().out)["arriving"][0]["superseded"]
     assert airgap("install", site=site) == 10

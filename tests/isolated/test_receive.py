@@ -13,6 +13,7 @@ import pytest
 
 from airgap.cli import run
 from airgap.isolated import receive, taking
+from airgap.isolated.arrival import Arrival
 from airgap.isolated.plan import Room
 from tests import bundles
 from tests.isolated.sites import problems, snapshot
@@ -300,6 +301,25 @@ def test_a_dry_run_writes_nothing(volumes: list[Path], site: Path, airgap: Airga
     assert airgap("receive", *volumes, "--dry-run", code=0)["arrivals"][0]["complete"]
     assert only(airgap("install", *volumes[1:], "--dry-run", code=10)) == "1"
     assert sorted(site.rglob("*")) == before
+
+
+def test_a_dry_run_after_a_kill_before_the_ranges_were_put_together(
+    volumes: list[Path], site: Path, airgap: Airgap, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Arrival, "assemble", killed)
+        airgap("receive", *volumes, code=130)
+        for volume in volumes:
+            run(["receive", str(volume), "--site", str(site)])
+    capsys.readouterr()
+    assert run(["install", "--dry-run", "--site", str(site)]) == 10
+    said = capsys.readouterr().err
+    assert "all of it has arrived, and 1 blobs of it are not yet put together" in said
+    airgap("install", code=0)
+    assert problems(site) == []
 
 
 def test_no_room_is_said_before_anything_is_read(
