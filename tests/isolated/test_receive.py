@@ -397,3 +397,16 @@ def test_of_a_hostile_volume_nothing_wrong_is_taken(
     document = airgap("receive", *volumes, code=6)
     assert [one["sound"] for one in document["volumes"]] == [True, False, True, True]
     airgap("receive", made / "volumes" / volumes[1].name, code=0)
+
+
+def test_a_range_beyond_the_end_of_its_blob_is_nobodys(volumes: list[Path], airgap: Airgap) -> None:
+    part = next(volumes[1].glob("parts/*/*"))
+    beyond = part.with_name(f"{BIG - 10:015}")
+    beyond.write_bytes(b"x" * 1000)
+    listed = volumes[1] / "SHA384SUMS"
+    path = beyond.relative_to(volumes[1])
+    listed.write_text(listed.read_text() + f"{hashlib.sha384(b'x' * 1000).hexdigest()}  {path}\n")
+    for verb in ("verify", "receive"):
+        found = airgap(verb, *volumes, code=6)
+        volume = (found["collections"][0] if verb == "verify" else found)["volumes"][1]
+        assert ("integrity-unexpected", str(path)) in {(f["code"], f["subject"]) for f in volume["findings"]}
