@@ -15,6 +15,7 @@ from airgap.cli.terminal import emit, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
 from airgap.destination import target_table
+from airgap.errors import InputError, IntegrityError
 from airgap.lock import Lock, distinct_files, parse_lock
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact
@@ -27,6 +28,7 @@ from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
 from airgap.units import human_bytes
+from airgap.volumes import MARK_FILE, MAX_MARK, Mark, parse_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class _Inspected:
     surveyed: Surveyed | None
     weights: Mapping[str, Weights] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
+    mark: Mark | None = None
+    """What a volume says that it is."""
 
 
 @click.command(
@@ -111,7 +115,16 @@ def _read_bundle(path: Path, root: Root | None) -> _Inspected:
         models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
         absent = surveyed.statement.absent
         weights = {model.name: read_weights(media, model, absent) for model in models}
-        return _Inspected(lock, surveyed, weights, carried_records(media, judge, datetime.now(UTC)))
+        records = carried_records(media, judge, datetime.now(UTC))
+        return _Inspected(lock, surveyed, weights, records, _read_mark(media))
+
+
+def _read_mark(media: Media) -> Mark | None:
+    """None for a whole bundle, and for a mark that airgap verify has to judge."""
+    try:
+        return parse_mark(media.read(MARK_FILE, max_bytes=MAX_MARK))
+    except (InputError, IntegrityError):
+        return None
 
 
 def _document(inspected: _Inspected) -> dict[str, object]:
@@ -136,6 +149,8 @@ def _document(inspected: _Inspected) -> dict[str, object]:
     }
     if inspected.surveyed:
         document |= _stated(inspected.surveyed)
+        mark = inspected.mark
+        document["volume"] = {"number": mark.number, "count": mark.count} if mark else None
         document["records"] = [record_document(record) for record in inspected.records]
     return document
 
@@ -171,6 +186,10 @@ def _show(inspected: _Inspected, *, files: bool) -> None:
     surveyed = inspected.surveyed
     click.echo(printable(f"{lock.name} {lock.version}  (channel {lock.channel})"))
     click.echo(f"for Python {lock.target.python}, {lock.target.platform}, glibc {lock.target.glibc}")
+    if inspected.mark:
+        click.echo(
+            f"volume {inspected.mark.number} of {inspected.mark.count}; what follows is of all of them"
+        )
     if surveyed:
         _show_statement(surveyed)
     digests = {a.name: a.digest for a in surveyed.statement.artifacts} if surveyed else {}

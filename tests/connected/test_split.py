@@ -260,3 +260,17 @@ def test_of_what_has_no_end_no_share_is_said(
     for medium, said in ((size, False), ("cd", True)):
         assert run(["split", str(bundle), "--size", medium, "-o", str(tmp_path / "out"), "--dry-run"]) == 0
         assert ("of the medium" in capsys.readouterr().out) == said
+
+
+def test_inspect_says_which_volume_it_looks_at(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["split", str(bundle), "--size", "2MB", "-o", str(tmp_path), "--only", "2"]) == 0
+    (volume,) = tmp_path.iterdir()
+    capsys.readouterr()
+    assert run(["inspect", str(volume)]) == 0
+    assert "volume 2 of 3; what follows is of all of them" in capsys.readouterr().out
+    assert run(["inspect", str(volume), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["volume"] == {"number": 2, "count": 3}
+    assert run(["inspect", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["volume"] is None
