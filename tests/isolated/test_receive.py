@@ -410,3 +410,16 @@ def test_a_range_beyond_the_end_of_its_blob_is_nobodys(volumes: list[Path], airg
         found = airgap(verb, *volumes, code=6)
         volume = (found["collections"][0] if verb == "verify" else found)["volumes"][1]
         assert ("integrity-unexpected", str(path)) in {(f["code"], f["subject"]) for f in volume["findings"]}
+
+
+def test_what_was_cut_short_of_an_arrival_comes_again(
+    volumes: list[Path], site: Path, airgap: Airgap
+) -> None:
+    airgap("receive", volumes[0], code=10)
+    arrived = max(site.glob("arrivals/*/bundle/blobs/sha256/*"), key=lambda path: path.stat().st_size)
+    before = airgap("status", code=0)["arriving"][0]["missing_bytes"]
+    size = arrived.stat().st_size
+    os.truncate(arrived, 100)
+    assert airgap("status", code=0)["arriving"][0]["missing_bytes"] == before + size
+    airgap("install", *volumes, code=0)
+    assert problems(site) == []
