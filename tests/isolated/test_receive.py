@@ -15,6 +15,7 @@ from airgap.cli import run
 from airgap.isolated import receive, taking
 from airgap.isolated.arrival import Arrival
 from airgap.isolated.plan import Room
+from airgap.trust.root import Role
 from tests import bundles
 from tests.isolated.sites import problems, snapshot
 
@@ -423,3 +424,33 @@ def test_what_was_cut_short_of_an_arrival_comes_again(
     assert airgap("status", code=0)["arriving"][0]["missing_bytes"] == before + size
     airgap("install", *volumes, code=0)
     assert problems(site) == []
+
+
+def test_ranges_whose_bytes_were_removed_come_again(volumes: list[Path], site: Path, airgap: Airgap) -> None:
+    airgap("receive", *volumes[:2], code=10)
+    (part,) = site.glob("arrivals/*/parts/*")
+    part.unlink()
+    assert airgap("status", code=0)["arriving"][0]["missing_bytes"] == BIG
+    airgap("install", *volumes, code=0)
+    assert problems(site) == []
+
+
+def test_signatures_of_whom_the_root_trusts_no_more_are_replaced(
+    made: Path, site: Path, airgap: Airgap, tmp_path: Path
+) -> None:
+    contents = [bundles.file("notes", os.urandom(900_000))]
+    first = bundles.write_bundle(tmp_path / "first", contents)
+    second = bundles.write_bundle(tmp_path / "second", contents, signers=("bob", "carol"))
+    before = bundles.trust()
+    role = Role(2, ("bob", "carol"))
+    left = tuple(holder for holder in before.root.holders if holder.name != "alice")
+    bundles.carry(second, bundles.next_trust(before, holders=left, root=role, release=role))
+    for bundle in (first, second):
+        assert run(["split", str(bundle), "--size", "500kB", "-o", f"{bundle}-volumes"]) == 0
+    old, new = (sorted(Path(f"{bundle}-volumes").iterdir()) for bundle in (first, second))
+    airgap("receive", old[0], code=10)
+    airgap("receive", old[1], code=10)
+    airgap("receive", new[1], code=10)
+    airgap("receive", *new, code=0)
+    airgap("install", code=0)
+    assert airgap("status", code=0)["bundles"][0]["signers"] == ["bob", "carol"]
