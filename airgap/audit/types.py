@@ -67,6 +67,9 @@ _NAMED = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")
 """What GLOBAL and INST import: module and name."""
 
 _IMPORTS = ("GLOBAL", "INST")
+_IMPORTS_FIRST = re.compile(rb"[ci][A-Za-z_][\w.\x80-\xff]*\n")
+"""How a pickle begins that imports something at once: GLOBAL or INST, and the module's line."""
+
 _CALLS = ("MARK", "EMPTY_TUPLE")
 """What follows an import sooner or later: its arguments."""
 
@@ -85,6 +88,8 @@ def sniff(head: bytes, size: int) -> str:
 
 def _executable(head: bytes) -> str:
     """Formats whose first bytes are too short to be believed alone."""
+    if head[0] not in b"M\xca#" and head[2:4] != b"\r\n":
+        return ""
     if head.startswith(b"MZ") and len(head) >= 64:
         at = int.from_bytes(head[60:64], "little")
         if at > HEAD - 4 or head.startswith(b"PE\0\0", at):
@@ -120,6 +125,8 @@ def is_pickle(head: bytes, *, whole: bool) -> bool:
     named = head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5
     if not named and (not head or head[0] not in _BEGINS_OLD):
         return False
+    if head[0] in b"ci" and not _IMPORTS_FIRST.match(head):
+        return False  # some other text: most sources begin with `import`
     count = called = 0
     imported = False
     try:

@@ -120,8 +120,9 @@ class TarStream:
             return None
         if len(header) < BLOCK:
             raise self._cut_off()
-        found = _sum(header[:148]) + _sum(header[156:404]) + _sum(header[404:]) + 8 * 32
-        if found != _lenient(header[148:156]):
+        # The lower half of Adler-32 is a sum plus one, and of 256 bytes below its modulus (RFC 1950).
+        whole = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
+        if whole - sum(header[148:156]) + 8 * 32 != _lenient(header[148:156]):
             raise InputError(
                 f"{self.what}: expected a tar header, found other bytes",
                 remedy="fetch the image again; a layer must be a tar archive",
@@ -135,7 +136,7 @@ class TarStream:
             raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
         if found is EntryKind.FILE and kind != b"S" and path.endswith("/"):
             found = EntryKind.DIRECTORY  # how tar wrote directories before it had a type for them
-        mode, uid, gid = (_lenient(header[at : at + 8]) for at in (100, 108, 116))
+        mode, uid, gid = _lenient(header[100:108]), _lenient(header[108:116]), _lenient(header[116:124])
         if found is not EntryKind.FILE:
             target = extended.get("linkpath") or _text(header[157:257])
             return Entry(path, found, 0, target, mode=mode & 0o7777, uid=uid, gid=gid)
@@ -226,6 +227,9 @@ class TarStream:
         return data
 
     def _skip(self, count: int) -> None:
+        if self._at + count <= len(self._held):
+            self._at += count
+            return
         while count:
             got = len(self._next(min(count, SKIP)))
             if not got:
@@ -234,11 +238,6 @@ class TarStream:
 
     def _cut_off(self) -> InputError:
         return InputError(f"{self.what}: the archive ends early", remedy="fetch the image again")
-
-
-def _sum(data: bytes) -> int:
-    """The sum of at most 256 bytes: the lower half of Adler-32 (RFC 1950), too small for its modulus."""
-    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 @lru_cache  # of each a layer has few

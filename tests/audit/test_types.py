@@ -8,6 +8,7 @@ import io
 import lzma
 import pickle
 import py_compile
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -132,3 +133,19 @@ def test_a_pickle_larger_than_what_is_looked_at_is_one() -> None:
 @given(st.text(min_size=1))
 def test_text_is_no_pickle(text: str) -> None:
     assert sniff(text.encode("utf-8", "ignore")[:HEAD], HEAD) not in ("pickle", "elf")
+
+
+@given(
+    st.builds(
+        lambda first, lines, rest: first + b"\n".join(lines) + rest,
+        st.sampled_from([b"c", b"i"]),
+        st.lists(st.text("ab_.09 é\r", max_size=6).map(lambda line: line.encode("latin-1")), max_size=4),
+        st.sampled_from([b"", b"\n)R.", b"\n(S'x'\ntR.", b"\n\xff\x00"]),
+    ),
+    st.booleans(),
+)
+def test_a_text_is_told_from_an_import_by_its_first_line_as_by_all_of_it(head: bytes, whole: bool) -> None:
+    quick = types.is_pickle(head, whole=whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(types, "_IMPORTS_FIRST", re.compile(b""))
+        assert quick == types.is_pickle(head, whole=whole)
