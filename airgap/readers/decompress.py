@@ -10,6 +10,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import BinaryIO, cast
 
 from airgap.errors import InputError
@@ -36,7 +37,7 @@ def decompressed(stream: BinaryIO, what: str) -> Iterator[Readable]:
         whole, head = stream, stream.peek(4)[:4]
     else:
         head = stream.read(4)
-        whole = io.BufferedReader(_Rejoined(head, stream), 1 << 20)
+        whole = io.BufferedReader(_Rejoined(head, stream), 1 << 17)
     if head.startswith(GZIP):
         packed = _open_gzip(whole)
     elif head == ZSTD:
@@ -119,6 +120,7 @@ def _open_zstd(stream: BinaryIO, what: str) -> Readable:
     return cast(Readable, reader)
 
 
+@cache  # a module that is not there is searched for each time it is asked for
 def _others_errors() -> tuple[type[Exception], ...]:
     """What the decompressors that are installed raise."""
     names = {"compression.zstd": "ZstdError", "zstandard": "ZstdError", "isal.igzip_lib": "IsalError"}
