@@ -9,7 +9,7 @@ from airgap.readiness.components import Model
 from airgap.readiness.judgement import Judgement, Rule
 from airgap.readiness.rules_models import look_up_type
 
-DOWNLOADS = Rule("runtime-download", 1, "nothing is fetched when the model is loaded")
+DOWNLOADS = Rule("runtime-download", 2, "nothing is fetched when the model is loaded")
 REMOTE_CODE = Rule("remote-code", 1, "the model runs without trust_remote_code")
 GATED = Rule("gated", 1, "nobody has to accept a licence first")
 
@@ -21,8 +21,8 @@ def judge_downloads(model: Model, target: Target, carried: Collection[str]) -> I
         return
     found = False
     for code in _code(model):
-        missing = _missing(code, model)
-        if missing and code.repository not in (*carried, model.repo):
+        missing = _missing(code, model, carried)
+        if missing:
             found = True
             yield _judge_code(model, code, missing)
     for checkpoint in model.checkpoints:
@@ -99,10 +99,10 @@ def _code(model: Model) -> tuple[RemoteCode, ...]:
     return own + tuple(code for c in model.checkpoints if c.adapter for code in c.adapter.remote_code)
 
 
-def _missing(code: RemoteCode, model: Model) -> str:
-    """The repository or file that is not among the model's own; '' where it is."""
-    if code.repository:
-        return code.repository
+def _missing(code: RemoteCode, model: Model, carried: Collection[str]) -> str:
+    """The repository that does not travel, or the file that is not among the model's own; '' for neither."""
+    if code.repository and code.repository != model.repo:
+        return "" if code.repository in carried else code.repository
     return "" if code.file in model.files else code.file
 
 

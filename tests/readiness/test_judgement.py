@@ -92,6 +92,14 @@ def test_what_could_not_be_read_has_a_row_and_an_unknown() -> None:
     assert "UNKNOWN  image: no layers here  [evidence 1]\n    -> fetch them" in shown
 
 
+def test_a_component_of_which_nothing_is_decided_is_unknown() -> None:
+    unknown, clear = judgement(Verdict.UNKNOWN), judgement(Verdict.NO_BLOCKER)
+    assert Judged("tiny", Kind.MODEL, "", (unknown,)).verdict is Verdict.UNKNOWN
+    assert (
+        Judged("tiny", Kind.MODEL, "", (unknown, replace(clear, rule="other"))).verdict is Verdict.NO_BLOCKER
+    )
+
+
 @given(st.text(max_size=60), st.integers(1, 200))
 @example("0" * 32, 80)
 def test_the_table_keeps_its_width_whatever_the_names(name: str, width: int) -> None:

@@ -31,6 +31,7 @@ BLOCKED, CLEAR, UNKNOWN = Verdict.BLOCKED, Verdict.NO_BLOCKER, Verdict.UNKNOWN
         (100, "", CUBIN, {100, 103}, {120}),
         (90, "", PTX, {90, 100, 120}, {89}),
         (90, "a", PTX, {90}, {100}),
+        (100, "f", PTX, {100, 103}, {90, 110, 120}),
     ],
 )
 def test_what_runs_where(sm: int, variant: str, kind: CodeKind, runs: set[int], refuses: set[int]) -> None:

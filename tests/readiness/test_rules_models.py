@@ -78,6 +78,11 @@ def test_a_nested_type_that_is_nowhere_is_named() -> None:
     assert "text_config.model_type 'gemma4_text'" in found.message
 
 
+def test_of_a_config_that_vllm_brings_the_nested_types_are_its_own_to_know() -> None:
+    own = vllm_tables(model_types=table('TABLE = {"gemma4": "A"}'))
+    assert one(judge_model_type(engine(transformers=table("TABLE = {}"), vllm=own), TARGET)).verdict is CLEAR
+
+
 def test_another_engine_may_know_what_transformers_does_not() -> None:
     none = table("TABLE = {}")
     bare = stack(package("transformers", "5.5.4"), transformers=none)
@@ -155,6 +160,12 @@ def test_architectures(tables: dict[str, object], expected: Verdict, word: str) 
     assert word in found.message
 
 
+def test_an_architecture_that_the_model_brings_itself_is_not_impossible() -> None:
+    config = {"model_type": "mine", "architectures": ["Mine"], "auto_map": {"AutoModel": "code.Mine"}}
+    found = one(judge_architecture(engine(config=config, vllm=vllm_tables()), TARGET))
+    assert (found.verdict, "Transformers backend" in found.message) == (UNKNOWN, True)
+
+
 # ------------------------------------------------------------------ quantisation
 
 
@@ -175,6 +186,16 @@ def test_quantisation_methods(quantization: object, methods: list[str], expected
     config = {"model_type": "gemma4", "quantization_config": quantization}
     subject = engine(config=config, vllm=vllm_tables(quantization=known))
     assert one(judge_method(subject, TARGET)).verdict is expected
+
+
+def test_of_two_methods_that_are_declared_each_must_be_known() -> None:
+    known = table('from typing import Literal\nTABLE = Literal["modelopt_fp4"]')
+    two = engine(
+        config={"model_type": "gemma4", "quantization_config": {"quant_method": "fp8"}},
+        vllm=vllm_tables(quantization=known),
+    )
+    found = one(judge_method(replace(two, checkpoints=on_disk("modelopt", "").checkpoints), TARGET))
+    assert (found.verdict, found.gap) == (BLOCKED, "vllm 0.19.0 lacks fp8")
 
 
 def test_a_quantisation_table_that_moved_is_unknown() -> None:
@@ -305,6 +326,17 @@ def test_own_code_must_travel() -> None:
     with_code = model(config, files={"config.json": 1, "code.py": 1})
     assert one(judge_downloads(with_code, TARGET, ())).verdict is CLEAR
     assert one(judge_remote_code(with_code, TARGET)).warning
+    known = {"model_type": "gemma4", "auto_map": {"AutoModel": "code.Model"}}
+    assert not one(judge_remote_code(engine(config=known), TARGET)).warning
+
+
+def test_own_code_that_is_named_by_its_own_repository_must_travel_too() -> None:
+    named = {"model_type": "mine", "auto_map": {"AutoModel": "example/gemma--code.Model"}}
+    config = json.dumps(named).encode()
+    for carried in ((), ("example/gemma",)):
+        assert one(judge_downloads(model(config), TARGET, carried)).verdict is BLOCKED
+        with_code = model(config, files={"config.json": 1, "code.py": 1})
+        assert one(judge_downloads(with_code, TARGET, carried)).verdict is CLEAR
 
 
 def test_the_base_of_an_adapter() -> None:
@@ -329,6 +361,7 @@ def test_a_gate_is_a_warning() -> None:
     [
         ("0.27.0", "5.15.0", BLOCKED),
         ("0.27.1", "5.15.0", BLOCKED),
+        ("0.27.1rc1", "5.15.0", BLOCKED),
         ("0.27.1", "5.15.1", CLEAR),
         ("0.28", "5.15.0", CLEAR),
     ],

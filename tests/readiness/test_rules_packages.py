@@ -93,6 +93,7 @@ def test_tags_against_glibc_and_architecture(glibc: str, platform: str, expected
     [
         ("12.8", "570.86", CLEAR),
         ("12.8", "525", CLEAR),
+        ("12.8", "1000.1", CLEAR),
         ("12.8", "524.99", BLOCKED),
         ("13.0", "570.86", BLOCKED),
         ("13.0", "580.65", CLEAR),

@@ -77,6 +77,14 @@ def test_what_is_cut_off_is_unknown_and_what_is_known_still_blocks() -> None:
     assert memory((*cut, *claiming(97 * GIB))).verdict is Verdict.BLOCKED
 
 
+def test_one_shard_that_cannot_be_weighed_leaves_the_sum_unknown() -> None:
+    files = load("bf16")
+    whole = files.pop("model.safetensors")
+    two = read({**files, "model-0.safetensors": whole, "model-1.safetensors": whole[:-1]})
+    found = memory(two)
+    assert (found.verdict, "model-1.safetensors" in found.message) == (Verdict.UNKNOWN, True)
+
+
 def test_pickles_are_named_only_where_they_would_be_loaded() -> None:
     found = pickles(read({"pytorch_model.bin": b"x"}))
     assert found.verdict is Verdict.UNKNOWN and "run code when they are loaded" in found.message
