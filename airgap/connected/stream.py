@@ -7,17 +7,18 @@ takes a byte, its list of digests last, so that nothing has to be read twice to 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from airgap.connected.split import Selected, Splitting, finish, write_volume
 from airgap.connected.volume_forms import TarSink
 from airgap.errors import HostError
 from airgap.image_tar import TAR_BLOCK
 from airgap.progress import Progress
-from airgap.store import write_all
+from airgap.store import host_errors, write_all
 
 
 def write_stream(splitting: Splitting, selected: Sequence[Selected], out: int, progress: Progress) -> None:
-    """Write volumes to the descriptor `out`. Raises IntegrityError, or HostError when nobody reads on."""
+    """Write volumes to the descriptor `out`. Raises IntegrityError, or HostError where they go no further."""
     made = int(splitting.statement.created_at.timestamp())
     with _pipe():
         for one in selected:
@@ -30,9 +31,10 @@ def write_stream(splitting: Splitting, selected: Sequence[Selected], out: int, p
 @contextmanager
 def _pipe() -> Iterator[None]:
     try:
-        yield
-    except (BrokenPipeError, HostError) as error:
-        if not isinstance(error if isinstance(error, OSError) else error.__cause__, BrokenPipeError):
+        with host_errors(Path("the stream")):
+            yield
+    except HostError as error:
+        if not isinstance(error.__cause__, BrokenPipeError):
             raise
         # Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -11,16 +11,20 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from airgap.cli import run
 from airgap.errors import InputError
+from airgap.isolated import stream
 from airgap.isolated.arrival import Arrival, arrivals
 from airgap.isolated.site import Site
+from airgap.isolated.stream import receive_stream
 from airgap.layout import record_name
 from airgap.model import Sha256
+from airgap.progress import Silent
 from airgap.records import MAX_RECORDS
 from airgap.volumes import Item, parse_list
 from airgap.wanted import Held
@@ -144,6 +148,18 @@ def test_a_stream_of_volumes_without_their_lists_says_so(volumes: list[Path], si
     codes = [[finding["code"] for finding in one["findings"]] for one in document["volumes"]]  # type: ignore[attr-defined]
     assert codes == [["integrity-missing"]] * 3
     assert not list(site.glob("arrivals/*/ranges/*"))
+
+
+def test_of_a_stream_no_more_ranges_wait_for_their_list_than_it_has_lines(
+    bundle: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", "stream", "--tar", "-o", "-"]
+    sent = subprocess.run([*argv, "--file-limit", "100kB"], capture_output=True, check=True).stdout
+    now = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setattr(stream, "MAX_RANGES", 2)
+    (received,) = receive_stream(io.BytesIO(sent), Site(site), now, asked="", progress=Silent()).volumes
+    assert {finding.code for finding in received.findings} == {"integrity-unexpected"}
+    assert len(list(site.glob("arrivals/*/ranges/*"))) == 2
 
 
 def test_a_pipe_that_cannot_be_read_is_the_hosts_fault_and_no_traceback(site: Path) -> None:

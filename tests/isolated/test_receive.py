@@ -431,6 +431,7 @@ def test_ranges_whose_bytes_were_removed_come_again(volumes: list[Path], site: P
     (part,) = site.glob("arrivals/*/parts/*")
     part.unlink()
     assert airgap("status", code=0)["arriving"][0]["missing_bytes"] == BIG
+    assert only(airgap("receive", volumes[2], code=10)) == "2,4,1:8"
     airgap("install", *volumes, code=0)
     assert problems(site) == []
 
@@ -454,3 +455,17 @@ def test_signatures_of_whom_the_root_trusts_no_more_are_replaced(
     airgap("receive", *new, code=0)
     airgap("install", code=0)
     assert airgap("status", code=0)["bundles"][0]["signers"] == ["bob", "carol"]
+
+
+def test_a_damaged_range_of_another_cut_spoils_nothing_that_is_there(
+    made: Path, volumes: list[Path], site: Path, airgap: Airgap, tmp_path: Path
+) -> None:
+    assert run(["split", str(made / "bundle"), "--size", "600kB", "-o", str(tmp_path / "larger")]) == 0
+    larger = sorted((tmp_path / "larger").iterdir())
+    for part in (tmp_path / "larger").glob("*/parts/*/*"):
+        part.write_bytes(bytes(part.stat().st_size))
+    airgap("receive", volumes[1], code=10)
+    airgap("receive", *larger, code=6)
+    airgap("receive", volumes[0], volumes[2], volumes[3], code=0)
+    airgap("install", code=0)
+    assert problems(site) == []

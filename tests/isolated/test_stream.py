@@ -249,6 +249,14 @@ def test_who_reads_no_further_is_said(bundle: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_full_disk_is_said_by_who_sends(bundle: Path) -> None:
+    argv = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", "stream", "--tar", "-o", "-"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 9
+    assert done.stderr.startswith("airgap: the stream: No space left on device")
+
+
 def test_build_writes_the_stream_itself(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.holders("alice")
