@@ -20,6 +20,7 @@ from airgap.cli import run
 from airgap.errors import InputError
 from airgap.isolated import stream
 from airgap.isolated.arrival import Arrival, arrivals
+from airgap.isolated.receive import Received
 from airgap.isolated.site import Site
 from airgap.isolated.stream import receive_stream
 from airgap.layout import record_name
@@ -150,16 +151,37 @@ def test_a_stream_of_volumes_without_their_lists_says_so(volumes: list[Path], si
     assert not list(site.glob("arrivals/*/ranges/*"))
 
 
+def many_ranges(bundle: Path) -> io.BytesIO:
+    """One volume as a stream, its blob in ten ranges."""
+    argv = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", "stream", "--tar", "-o", "-"]
+    return io.BytesIO(
+        subprocess.run([*argv, "--file-limit", "100kB"], capture_output=True, check=True).stdout
+    )
+
+
+def take(sent: io.BytesIO, site: Path) -> Received:
+    now = datetime.now(UTC).replace(microsecond=0)
+    (received,) = receive_stream(sent, Site(site), now, asked="", progress=Silent()).volumes
+    return received
+
+
 def test_of_a_stream_no_more_ranges_wait_for_their_list_than_it_has_lines(
     bundle: Path, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", "stream", "--tar", "-o", "-"]
-    sent = subprocess.run([*argv, "--file-limit", "100kB"], capture_output=True, check=True).stdout
-    now = datetime.now(UTC).replace(microsecond=0)
     monkeypatch.setattr(stream, "MAX_RANGES", 2)
-    (received,) = receive_stream(io.BytesIO(sent), Site(site), now, asked="", progress=Silent()).volumes
+    received = take(many_ranges(bundle), site)
     assert {finding.code for finding in received.findings} == {"integrity-unexpected"}
     assert len(list(site.glob("arrivals/*/ranges/*"))) == 2
+
+
+@pytest.mark.parametrize("limit", ["MAX_DOCUMENTS", "MAX_DOCUMENT_FILES"])
+def test_of_a_stream_no_more_documents_are_staged_than_any_volume_has(
+    bundle: Path, site: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(stream, limit, 5)
+    received = take(many_ranges(bundle), site)
+    assert received.refused and "before volume.json" in received.refused.message
+    assert not list(site.glob("arrivals/*")) + list((site / "staging").iterdir())
 
 
 def test_a_pipe_that_cannot_be_read_is_the_hosts_fault_and_no_traceback(site: Path) -> None:
