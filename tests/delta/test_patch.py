@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,19 @@ def test_plan_says_of_how_much_a_patch_may_make_less(sides: Tuning) -> None:
         tuned(weights(1))
     )
     assert "--patch" not in sides.stage.run("plan", "demo.toml").out
+
+
+def test_nothing_is_made_of_a_blob_that_the_store_has_damaged(sides: Tuning) -> None:
+    directory = sides.stage.directory
+    shutil.copy(directory / "demo.lock.json", directory / "first.lock.json")  # it states no bytes
+    blob = next(directory.rglob(f"cache/blobs/sha256/{name_of(weights(1))}"))
+    data = bytearray(blob.read_bytes())
+    data[10] ^= 1
+    blob.unlink()
+    blob.write_bytes(data)
+    built = sides.release(2, "--base", "first.lock.json", "--patch")
+    assert "no patches" in built.out
+    assert name_of(tuned(weights(1))) in shipped(sides.bundle(2))
 
 
 def test_patch_without_base_is_wrong_usage(sides: Tuning) -> None:
