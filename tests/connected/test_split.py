@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -274,3 +275,16 @@ def test_inspect_says_which_volume_it_looks_at(
     assert json.loads(capsys.readouterr().out)["volume"] == {"number": 2, "count": 3}
     assert run(["inspect", str(bundle), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["volume"] is None
+
+
+def test_roots_that_leave_too_little_room_are_said_before_anything_is_written(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "roots").mkdir()
+    for number in range(1, 301):
+        (tmp_path / "bundle" / "roots" / f"{number}.root.json").write_bytes(bytes(10_000))
+    argv = ["split", str(tmp_path / "bundle"), "--size", "2MB", "-o", str(tmp_path / "out")]
+    assert run(argv) == 3
+    assert "larger than the room that is kept for them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

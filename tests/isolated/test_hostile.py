@@ -151,6 +151,25 @@ def test_a_stream_of_volumes_without_their_lists_says_so(volumes: list[Path], si
     assert not list(site.glob("arrivals/*/ranges/*"))
 
 
+def test_an_item_that_comes_twice_in_a_stream_is_a_finding_and_is_taken_once(
+    volumes: list[Path], site: Path
+) -> None:
+    twice = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(streamed(volumes))) as tar,
+        tarfile.open(fileobj=twice, mode="w", format=tarfile.PAX_FORMAT) as out,
+    ):
+        for member in tar:
+            for _ in range(1 + ("/parts/" in member.name)):
+                out.addfile(member, tar.extractfile(member))
+    document = receive(site, twice.getvalue(), 6)
+    for volume in document["volumes"]:
+        assert isinstance(volume["findings"], list)
+        assert [finding["code"] for finding in volume["findings"]] == ["integrity-unexpected"]
+    assert airgap("install", site=site) == 0
+    assert problems(site) == []
+
+
 def many_ranges(bundle: Path) -> io.BytesIO:
     """One volume as a stream, its blob in ten ranges."""
     argv = [sys.executable, "-m", "airgap", "split", str(bundle), "--size", "stream", "--tar", "-o", "-"]
