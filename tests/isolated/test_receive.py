@@ -7,14 +7,18 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from airgap.cli import run
 from airgap.isolated import receive, taking
-from airgap.isolated.arrival import Arrival
+from airgap.isolated.arrival import Arrival, arrivals
 from airgap.isolated.plan import Room
+from airgap.isolated.site import Site
+from airgap.progress import Silent
+from airgap.trust.decide import survey
 from airgap.trust.root import Role
 from tests import bundles
 from tests.isolated.sites import problems, snapshot
@@ -319,6 +323,24 @@ def test_a_dry_run_after_a_kill_before_the_ranges_were_put_together(
     assert run(["install", "--dry-run", "--site", str(site)]) == 10
     said = capsys.readouterr().err
     assert "all of it has arrived, and 1 blobs of it are not yet put together" in said
+    airgap("install", code=0)
+    assert problems(site) == []
+
+
+def test_ranges_stay_where_putting_them_together_was_given_up(
+    volumes: list[Path], site: Path, airgap: Airgap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C, or a failure with another blob: what was read by then says nothing about the bytes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Arrival, "assemble", lambda *_: [])
+        airgap("receive", *volumes, code=0)
+    (arrival,) = arrivals(Site(site))
+    statement = survey(arrival.envelope()).statement
+    (digest,) = arrival.pending(statement)
+    given_up = Event()
+    given_up.set()
+    arrival._assemble(statement, Silent(), digest, given_up)
+    assert arrival.pending(statement) == [digest]
     airgap("install", code=0)
     assert problems(site) == []
 
