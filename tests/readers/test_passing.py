@@ -74,6 +74,15 @@ def test_the_same_as_of_a_file_that_lies_there(
         assert found.needed == ("libcudart.so.12",)
 
 
+def test_a_table_across_what_is_kept_of_both_ends_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = module(gpu_code(SM80))
+    for head in range(64, len(data)):
+        monkeypatch.setattr(passing, "HEAD", head)
+        monkeypatch.setattr(passing, "TAIL", len(data) - head)
+        found = passed(data)
+        assert (found.problem, found.needed) == (None, ("libcudart.so.12",)), head
+
+
 def test_what_is_no_object_or_is_cut_off_is_said() -> None:
     for data in (b"", b"text", module(gpu_code(SM80))[:200]):
         problem = passed(data).problem
