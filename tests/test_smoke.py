@@ -223,6 +223,9 @@ def test_a_command_that_hangs_is_killed_with_its_children(stage: Stage, capsys: 
     assert stage.smoke("sh", "-c", "(while :; do echo; sleep 0.01; done) & echo $!") == 0
     assert time.monotonic() - began < 60
     said += capsys.readouterr().err
+    stage.record.unlink()
+    assert stage.smoke("sh", "-c", "kill -9 $$", options=("--timeout", "300")) == 5
+    said += capsys.readouterr().err
     children = [line for line in said.splitlines() if line.isdigit()]
     assert said.count("as --timeout asks") == 1
     assert len(children) == 3

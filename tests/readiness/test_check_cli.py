@@ -268,6 +268,33 @@ def test_a_damaged_wheel_is_unknown_and_says_why(
     assert any("end record" in j["message"] for j in unknown)
 
 
+def test_a_requirement_for_another_python_is_not_looked_for(
+    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest(tmp_path, index, "vllm==1.1", "transformers==5.0", "absent==1; python_version < '3'")
+    assert "absent" not in json.dumps(checked(capsys, str(path))[1]["components"])
+    path = manifest(tmp_path, index, "vllm==1.1", "transformers==5.0", "absent==1")
+    pins = [
+        j for c in checked(capsys, str(path))[1]["components"] for j in c["judgements"] if j["rule"] == "pin"
+    ]
+    assert any(
+        j["remedy"].startswith("name a release that is there") for j in pins if "absent" in j["message"]
+    )
+
+
+def test_a_locked_file_of_a_model_is_named_with_its_digest(
+    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest(tmp_path, index, "vllm==1.1", "transformers==5.0")
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"pickle")
+    assert run(["lock", str(path)]) == 0
+    _, found = checked(capsys, str(path))
+    [pickle] = [j for c in found["components"] for j in c["judgements"] if j["rule"] == "weights-pickle"]
+    [evidence] = pickle["evidence"]
+    assert evidence["source"] == "tiny-model/pytorch_model.bin"
+    assert evidence["sha256"] == hashlib.sha256(b"pickle").hexdigest()
+
+
 def test_what_is_neither_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", str(tmp_path)]) == 3
     assert "not a bundle" in capsys.readouterr().err

@@ -108,6 +108,13 @@ def test_what_cannot_be_judged_is_unknown(
     assert found["verdict"] == "unknown" and said in found["message"] and "model.py" in found["message"]
 
 
+def test_compiled_modules_are_not_among_the_sources_that_are_compared(
+    manifest: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    code = write(tmp_path / "backend", model="import vllm._C\nfrom vllm import _moe_C\n")
+    assert [found["verdict"] for found in checked(capsys, manifest, "--code", code)[1]] == ["no_blocker"]
+
+
 def test_code_that_meets_no_vllm_is_unknown(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
     code = write(tmp_path / "backend", model=OLD_API)
     bare = '[[wheels]]\nname = "bare"\nrequirements = ["other>=1"]\n'
