@@ -19,3 +19,13 @@ def human_seconds(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
     return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
+def amount(count: int, noun: str, plural: str = "") -> str:
+    """1 -> '1 file', 2 -> '2 files'; `plural` where that is not the noun with an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def shortage(needed: int, free: int) -> str:
+    """(1500, 1400) -> '1.5 kB needed, 1.4 kB free: 100 B too little', in bytes."""
+    return f"{human_bytes(needed)} needed, {human_bytes(free)} free: {human_bytes(needed - free)} too little"

@@ -28,6 +28,7 @@ from airgap.trust.checkable import HOWTO_FILE, checkable
 from airgap.trust.envelope import payload_digest
 from airgap.trust.statement import SUMS
 from airgap.trust.succession import MAX_VERSIONS
+from airgap.units import amount
 from airgap.verify import (
     DIRECTORIES,
     Signed,
@@ -222,7 +223,8 @@ def _read_mark(
         return wrong(error.message.removeprefix(f"{MARK_FILE}: "))
     if mark.count != len(volumes):
         return wrong(
-            f"it says {mark.number} of {mark.count}; so cut, this bundle makes {len(volumes)} volumes"
+            f"it says {mark.number} of {mark.count}; so cut, this bundle makes"
+            f" {amount(len(volumes), 'volume')}"
         )
     items = volumes[mark.number - 1].items
     numbers = range(len(items) + 1) if mark.only is None else mark.only

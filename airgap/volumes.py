@@ -21,6 +21,7 @@ from airgap.media import VOLUME_MARKS
 from airgap.model import BundlePath, Sha256, Sha384, sha384_hex
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.statement import Statement
+from airgap.units import human_bytes
 
 FORMAT = 1
 MARK_FILE, LIST_FILE, PARTS_DIRECTORY = VOLUME_MARKS
@@ -180,8 +181,8 @@ def cut(statement: Statement, medium: Medium) -> tuple[Volume, ...]:
         while (larger := _least_for(statement, replace(medium, capacity=least))) > least:
             least = larger
         raise InputError(
-            f"{medium.capacity} bytes are too small a volume: the statement and the documents that lie on"
-            f" each take {medium.capacity - room}, and expected was room for as much as is worth a volume",
+            f"{human_bytes(medium.capacity)} is too small a volume: the statement and the documents that lie"
+            f" on each take {human_bytes(medium.capacity - room)}, which leaves less than a volume is worth",
             remedy=f"give at least --size {-(-least // 1000)}kB",
         )
     too_many = InputError(

@@ -40,6 +40,7 @@ from airgap.model import (
 )
 from airgap.oci import INDEXES, MANIFESTS, ImageManifest, parse_image
 from airgap.tags import normalized_name
+from airgap.units import amount
 
 _PTH = re.compile(r"(?:[^/]+\.data/(?:purelib|platlib)/)?[^/]+\.pth")
 """Where a wheel's `.pth` files become ones that site.py reads."""
@@ -302,7 +303,7 @@ def _judge_wheel(subject: str, fact: WheelFact, package: PackageFact, wheel: Whe
             subject, message, _some(path for paths in differences.values() for path in paths)
         )
     if record.unhashed:
-        message = f"its RECORD has no sha256 for {len(record.unhashed)} members"
+        message = f"its RECORD has no sha256 for {amount(len(record.unhashed), 'member')}"
         yield findings.RECORD_UNHASHED.at(subject, message, _some(record.unhashed))
     for line in fact.pth:
         if line.runs:

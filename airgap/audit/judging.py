@@ -19,7 +19,7 @@ from airgap.audit.spdx import permitted
 from airgap.audit.vulnerabilities import UNKNOWN as VULNERABILITY_UNKNOWN
 from airgap.errors import PolicyError
 from airgap.model import Kind, Severity
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 _WEIGHT_TYPES = frozenset({"safetensors", "pickle", "numpy-object", "numpy", "gguf", "hdf5", "tflite", "zip"})
 """Types by content that hold weights; a zip among a model's files is what torch.save writes."""
@@ -217,7 +217,8 @@ def _minimum(audit: Audit, policy: Policy) -> Iterator[Violation]:
             why = signing.problem or "nobody judged them: give --site, or --root and --fingerprint"
             yield Violation("signers.minimum", subject, f"its signatures do not count: {why}", _EXPLAINED)
         elif len(signing.signers) < least:
-            message = f"{least} holders must sign, {len(signing.signers)} did: {', '.join(signing.signers)}"
+            did = f"{len(signing.signers)} did: {', '.join(signing.signers)}"
+            message = f"{amount(least, 'holder')} must sign, {did}"
             yield Violation("signers.minimum", subject, message, "airgap sign, by more holders")
 
 

@@ -12,6 +12,7 @@ from airgap.errors import InputError
 from airgap.model import Finding, ModelArtifact
 from airgap.readers.checkpoint import MAX_DOCUMENT, Checkpoint, read_checkpoints
 from airgap.readiness.nvfp4 import assess
+from airgap.units import amount
 
 CARD = "README.md"
 MAX_CARD = 1024 * 1024
@@ -54,7 +55,9 @@ def see_model(artifact: ModelArtifact, kept: Mapping[str, bytes], complained: fr
             found.append(findings.MALFORMED.at(f"{name}: {damage.path}", damage.message))
     remote = _remote_code(artifact, checkpoints)
     if remote:
-        message = f"{len(remote)} files or classes that trust_remote_code would run"
+        message = (
+            f"{amount(len(remote), 'file or class', 'files or classes')} that trust_remote_code would run"
+        )
         found.append(findings.REMOTE_CODE.at(name, message, ", ".join(remote[:20])))
     licence = _text(card, "license") or artifact.licence
     found += judge_terms(name, licence, _text(card, "license_name"))

@@ -21,7 +21,7 @@ from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
 from airgap.model import Finding, Severity
 from airgap.trust.instant import render_instant
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 ON_COVER = 8
 """Findings that the first page names; the others follow it."""
@@ -121,7 +121,7 @@ def _signing(bundle: BundleFact) -> Html:
         return join(
             (
                 tag("not judged", "warning"),
-                text(f" {len(signing.keyids)} signatures, and no root to judge them by"),
+                text(f" {amount(len(signing.keyids), 'signature')}, and no root to judge them by"),
             )
         )
     if signing.problem:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from airgap.audit.evidence import ArtifactFact, Audit, ImageFact, ModelFact, WheelFact
 from airgap.audit.page import Column, Html, code, element, facts, join, section, table, text
 from airgap.provenance import describe
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 MAX_ROWS = 20_000
 """Of one table: a browser takes seconds for more. What is left out is in report.json and files.csv."""
@@ -108,7 +108,9 @@ def _model(model: ModelFact) -> Html:
     dtypes = ", ".join(f"{dtype} {human_bytes(size)}" for dtype, size in sorted(model.bytes_by_dtype.items()))
     licence = " ".join(filter(None, (model.licence, model.licence_name, model.licence_link)))
     weights = (
-        f"{model.format}, {model.tensors} tensors, {model.parameters} parameters" if model.format else ""
+        f"{model.format}, {amount(model.tensors, 'tensor')}, {amount(model.parameters, 'parameter')}"
+        if model.format
+        else ""
     )
     return join(
         (
@@ -178,7 +180,7 @@ def _can_log_in(shell: str) -> bool:
 def _record(wheel: WheelFact) -> str:
     record = wheel.record
     if record.whole:
-        return f"{record.checked} files are as listed"
+        return f"{amount(record.checked, 'file')}, all as listed"
     counts = (("changed", record.changed), ("missing", record.missing), ("not listed", record.unlisted))
     said = [f"{len(paths)} {word}" for word, paths in (*counts, ("without digest", record.unhashed)) if paths]
     return ", ".join(filter(None, (record.problem, *said)))

@@ -22,6 +22,7 @@ from airgap.trust.decide import Accepted, Judged, Recipient, judge, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
+from airgap.units import amount
 from airgap.verify import Signed, Verification, distinct, read_documents
 
 SOON = timedelta(days=30)
@@ -87,7 +88,7 @@ def audit_signed(
 def counted_on(stated: Statement) -> Finding:
     """What a delta leaves out was not seen: the site that holds it is to be audited, too."""
     assert stated.base
-    message = f"{len(stated.absent)} blobs are not on this medium: it counts on what its site holds"
+    message = f"not on this medium: {amount(len(stated.absent), 'blob')}; it counts on what its site holds"
     return findings.NOT_LOOKED.at(ENVELOPE_FILE, message, f"inventory {stated.base.inventory}")
 
 
@@ -104,7 +105,7 @@ def judge_envelope(
     surveyed = survey(envelope, root)
     stated = surveyed.statement
     if root is None:
-        message = f"{len(surveyed.keyids)} signatures, judged by nobody: no root was given"
+        message = f"{amount(len(surveyed.keyids), 'signature')}, judged by nobody: no root was given"
         found.append(findings.UNJUDGED.at(ENVELOPE_FILE, message))
         until = stated.expires_at
     else:

@@ -20,6 +20,7 @@ from airgap.model import Finding, Kind, Sha256
 from airgap.oci import INDEXES, MANIFESTS
 from airgap.progress import Progress
 from airgap.trust.blobs import StatedBlob
+from airgap.units import amount
 from airgap.verify import Contents, Signed
 
 
@@ -136,9 +137,8 @@ def audit_arriving(
     }
     here = {digest: blob for digest, blob in blobs.items() if str(blob_path(digest)) in places}
     if len(here) < len(blobs):
-        message = (
-            f"{len(blobs) - len(here)} blobs are made from patches, or lack: they are seen once installed"
-        )
+        absent = amount(len(blobs) - len(here), "blob")
+        message = f"{absent} to be made from patches, or lacking: seen once installed"
         found.append(NOT_LOOKED.at(where, message))
     source = Placed(places)
     reading = read_blobs(source, wanted_of(parts, here), progress)

@@ -20,6 +20,7 @@ from airgap.trust.blobs import StatedBlob
 from airgap.trust.decide import Judged, survey
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import Statement
+from airgap.units import amount, human_bytes
 from airgap.verify import Contents, Signed, read_contents
 from airgap.verify_volumes import of_volume
 from airgap.volume_reading import Reading, read_volume
@@ -191,7 +192,8 @@ def _contents(
 def _lacking(stated: Statement, here: Mapping[Sha256, StatedBlob]) -> Iterator[Finding]:
     lacking = [blob.size for digest, blob in stated.travelling.items() if digest not in here]
     if lacking:
-        message = f"{len(lacking)} blobs of {sum(lacking)} bytes are not, or not whole, on the volumes given"
+        size = f"{amount(len(lacking), 'blob')}, {human_bytes(sum(lacking))}"
+        message = f"not, or not whole, on the volumes given: {size}"
         yield findings.NOT_LOOKED.at(stated.name, message)
     if stated.base:
         yield counted_on(stated)

@@ -14,6 +14,7 @@ from airgap.audit.evidence import Ecosystem, PackageFact
 from airgap.audit.osv import Advisory, Answer, Evaluation, evaluate, same_package
 from airgap.audit.rating import CVSS_REMEDY, Rating, rate, scores_vectors
 from airgap.model import Finding, Severity
+from airgap.units import amount
 
 VULNERABLE = "audit-vulnerable"
 UNKNOWN = "audit-vulnerability-unknown"
@@ -190,7 +191,7 @@ def _uncovered(artifact: str, family: str, packages: Sequence[PackageFact]) -> F
         UNKNOWN,
         Severity.WARNING,
         artifact,
-        f"{len(packages)} packages of {family}: the advisories that were given have none for them",
+        f"{amount(len(packages), 'package')} of {family}: the advisories that were given do not cover it",
         ", ".join(f"{package.name} {package.version}" for package in packages[:5]),
         EXPORT_REMEDY,
     )

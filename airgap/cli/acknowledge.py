@@ -20,7 +20,7 @@ from airgap.receipt import NAMELESS, parse_line
 from airgap.store import Store
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.instant import render_instant
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 
 class _LineAsOneWord(click.Command):
@@ -109,7 +109,9 @@ def _list(store: Store, *, as_json: bool) -> None:
 def _show(told: Acknowledged) -> None:
     base = told.base
     size = human_bytes(sum(blob.size for blob in told.blobs.values()))
-    click.echo(f"{_called(told)}: receipt {told.receipt} holds {len(told.blobs)} blobs, {size}", nl=False)
+    click.echo(
+        f"{_called(told)}: receipt {told.receipt} holds {amount(len(told.blobs), 'blob')}, {size}", nl=False
+    )
     click.echo(f" ({', '.join(map(str, told.bundles)) or 'no bundles'})")
     by = f", signed by {', '.join(told.signers)}" if told.signers else ""
     click.echo(printable(f"  told {render_instant(told.at)}{by}; inventory {base.id}"))

@@ -31,7 +31,7 @@ from airgap.progress import Progress
 from airgap.provenance import describe, of_wheels
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 MAX_SHOWN = 25
 """Findings that the page repeats, the worst first: an image of a distribution alone may have a dozen."""
@@ -211,7 +211,7 @@ def _page(found: Audit) -> Iterator[str]:
         yield from _bundle(bundle)
     for artifact in found.artifacts:
         source = f", {artifact.source}" if artifact.source else ""
-        size = f"{artifact.files} files, {human_bytes(artifact.bytes)}"
+        size = f"{amount(artifact.files, 'file')}, {human_bytes(artifact.bytes)}"
         yield f"  {artifact.kind} {artifact.name}: {size}{source}"
         if artifact.signature:
             yield f"    signature: {describe(artifact.signature)}"
@@ -220,7 +220,7 @@ def _page(found: Audit) -> Iterator[str]:
             yield f"    {of_wheels(wheels)}"
     totals = found.totals
     yield (
-        f"  {totals.files} files inside, {totals.packages} packages;"
+        f"  {amount(totals.files, 'file')} inside, {amount(totals.packages, 'package')};"
         f" read {human_bytes(totals.read)} of {human_bytes(totals.bytes)}"
     )
     licences = Counter(package.licence or "nothing said" for package in found.packages)
@@ -255,7 +255,7 @@ def _bundle(bundle: BundleFact) -> Iterator[str]:
     signing = bundle.signing
     if not signing.judged:
         count = len(signing.keyids)
-        yield f"  {count} signatures, judged by nobody: give --site, or --root and --fingerprint"
+        yield f"  {amount(count, 'signature')}, judged by nobody: give --site, or --root and --fingerprint"
     elif signing.problem:
         yield f"  NOT to be believed: {signing.problem}"
     else:

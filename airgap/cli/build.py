@@ -33,7 +33,7 @@ from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Floor
 from airgap.trust.statement import MAX_SEQUENCE
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.volumes import MEDIA, Medium, medium_options
 
 if TYPE_CHECKING:
@@ -262,8 +262,9 @@ def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
 def _show(built: Built, surveyed: Surveyed, base: KnownBase | None, *, patch: bool) -> None:
     stated = built.statement
     click.echo(
-        f"{printable(str(built.path))}: {len(stated.artifacts)} artifacts, {len(stated.travelling)} blobs,"
-        f" {human_bytes(stated.total_bytes)}; fetched {human_bytes(built.fetched_bytes)}"
+        f"{printable(str(built.path))}: {amount(len(stated.artifacts), 'artifact')},"
+        f" {amount(len(stated.travelling), 'blob')}, {human_bytes(stated.total_bytes)};"
+        f" fetched {human_bytes(built.fetched_bytes)}"
     )
     for line in delta_lines(stated):
         click.echo(line)

@@ -27,7 +27,7 @@ from airgap.cli.terminal import emit, printable, progress_for
 from airgap.model import ModelArtifact
 from airgap.progress import Progress
 from airgap.store import write_durably
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 SHOWN = 10
 """Names of one kind on a terminal; --json and --html have more."""
@@ -56,8 +56,9 @@ def diff(
 ) -> None:
     """Show what changed from A to B: artifacts, versions, licences, tensors, and what would travel.
 
-    A and B are locks, bundles or sites. Against a site, the bundle of the same name is compared, and
-    what would travel is what the site holds nowhere. Signatures are not judged: airgap verify does that.
+    A and B are locks, bundles or sites; any one volume of a bundle stands for its lock. Against a site,
+    the bundle of the same name is compared, and what would travel is what the site holds nowhere.
+    Signatures are not judged: airgap verify does that.
     """
     with ExitStack() as opened:
         old, new = (opened.enter_context(open_side(path)) for path in (before, after))
@@ -101,7 +102,8 @@ def compare_sides(old: OpenSide, new: OpenSide, progress: Progress, *, compare_b
             for one in artifacts
         )
     else:
-        notes.append("licences of wheels and tensors of models: a lock does not hold them")
+        without = " and ".join(dict.fromkeys(filter(None, (old.without, new.without))))
+        notes.append(f"licences of wheels and tensors of models: not looked for in {without}")
     had, has = (licences_of(side, root, notes) for side, root in zip((before, after), roots, strict=True))
     added, removed = licence_moves(had, has)
     return replace(
@@ -114,8 +116,12 @@ def compare_sides(old: OpenSide, new: OpenSide, progress: Progress, *, compare_b
 
 
 def _with_findings(difference: Difference, old: OpenSide, new: OpenSide, progress: Progress) -> Difference:
-    if old.media is None or new.media is None:
-        raise click.UsageError("--findings looks into bytes, and a lock has none: name bundles or sites")
+    for side in (old, new):
+        if side.media is None:
+            raise click.UsageError(
+                f"--findings looks into bytes, and {side.side.where} is {side.without}:"
+                " name a bundle or site; airgap audit takes all volumes together"
+            )
     had = findings_of(old, difference.before, progress)
     has = findings_of(new, difference.after, progress)
     added, gone = new_findings(had, has)
@@ -162,7 +168,7 @@ def _lines(difference: Difference) -> Iterator[str]:
         yield "no finding is new"
     count = len(difference.travel)
     yield (
-        f"would travel: {count} blobs, {human_bytes(difference.travel_bytes)};"
+        f"would travel: {amount(count, 'blob')}, {human_bytes(difference.travel_bytes)};"
         f" there already: {human_bytes(difference.shared_bytes)}"
     )
     if any(move.distance for one in difference.artifacts for move in one.packages):

@@ -10,7 +10,7 @@ from airgap.isolated.gc import Garbage, collect, find_garbage
 from airgap.isolated.site import Site
 from airgap.media import shown
 from airgap.pinned import trusted_root
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 
 @click.command(
@@ -57,8 +57,9 @@ def _show(garbage: Garbage, *, dry_run: bool) -> None:
     removed = ", ".join(map(str, garbage.generations)) or "none"
     click.echo(f"generations {'to remove' if dry_run else 'removed'}: {removed}; that stay: {kept}")
     click.echo(
-        f"  {human_bytes(garbage.bytes)} {'to free' if dry_run else 'freed'}: {len(garbage.blobs)} blobs,"
-        f" {len(garbage.leftovers)} leftovers of interrupted runs or replaced models"
+        f"  {human_bytes(garbage.bytes)} {'to free' if dry_run else 'freed'}:"
+        f" {amount(len(garbage.blobs), 'blob')},"
+        f" {amount(len(garbage.leftovers), 'leftover')} of interrupted runs or replaced models"
     )
     if dry_run:
         click.echo("  nothing was written")

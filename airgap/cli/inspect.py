@@ -27,7 +27,7 @@ from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.volumes import MARK_FILE, MAX_MARK, Mark, parse_mark
 
 
@@ -210,7 +210,10 @@ def _show(inspected: _Inspected, *, files: bool) -> None:
     for record in inspected.records:
         click.echo(record_line(record))
     distinct = distinct_files(lock.artifacts).values()
-    click.echo(f"{len(distinct)} files, {human_bytes(sum(file.size for file in distinct))}, shared ones once")
+    click.echo(
+        f"{amount(len(distinct), 'file')}, {human_bytes(sum(file.size for file in distinct))},"
+        " shared ones once"
+    )
 
 
 def _show_statement(surveyed: Surveyed) -> None:
@@ -218,7 +221,10 @@ def _show_statement(surveyed: Surveyed) -> None:
     click.echo(f"{stated.place}, made {render_instant(stated.created_at)},", nl=False)
     click.echo(f" expires {render_instant(stated.expires_at)}")
     if surveyed.tally is None:
-        click.echo(f"{len(surveyed.keyids)} signatures, not judged: give --site, or --root and --fingerprint")
+        click.echo(
+            f"{amount(len(surveyed.keyids), 'signature')}, not judged:"
+            " give --site, or --root and --fingerprint"
+        )
     else:
         click.echo(surveyed.tally.describe(surveyed.threshold))
     for line in delta_lines(stated):
@@ -232,10 +238,17 @@ def _size(artifact: Artifact) -> int:
 def _detail(artifact: Artifact) -> str:
     match artifact:
         case WheelsArtifact():
-            return f"{len(artifact.packages)} packages: {_some([p.name for p in artifact.packages])}"
+            return (
+                f"{amount(len(artifact.packages), 'package')}: {_some([p.name for p in artifact.packages])}"
+            )
         case ModelArtifact():
             origin = f"{artifact.repo}@{artifact.commit}" if artifact.repo else "from a local directory"
-            claims = [origin, artifact.quantization, artifact.licence, f"{len(artifact.files)} files"]
+            claims = [
+                origin,
+                artifact.quantization,
+                artifact.licence,
+                f"{amount(len(artifact.files), 'file')}",
+            ]
             claims += [f"chosen of {len(artifact.variants)} variants"] if artifact.variants else []
             return ", ".join(filter(None, claims))
         case ContainerArtifact():

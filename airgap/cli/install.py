@@ -30,7 +30,7 @@ from airgap.model import Finding
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.trust.root import Floor
-from airgap.units import human_bytes, human_seconds
+from airgap.units import amount, human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from airgap.cli.policing import Policed, Policing
@@ -239,7 +239,10 @@ def _whole(site: Site) -> list[Arrival]:
 
 
 def _show_venv(made: MadeVenv) -> None:
-    click.echo(f"  {printable(shown(str(made.directory)))}: {made.packages} packages of {made.set}", nl=False)
+    click.echo(
+        f"  {printable(shown(str(made.directory)))}: {amount(made.packages, 'package')} of {made.set}",
+        nl=False,
+    )
     click.echo(f" for {printable(made.python)}, which fit together (pip check)")
 
 
@@ -284,8 +287,8 @@ def _show_plan(plan: Plan, verb: str) -> None:
         click.echo(f"  replaces {replaced}")
     click.echo(f"  artifacts: {', '.join(plan.artifacts)}")
     click.echo(
-        f"  {verb}: {len(plan.missing)} blobs, {human_bytes(plan.missing_bytes)};"
-        f" already here: {len(plan.shared)} blobs, {human_bytes(plan.shared_bytes)}"
+        f"  {verb}: {amount(len(plan.missing), 'blob')}, {human_bytes(plan.missing_bytes)};"
+        f" already here: {amount(len(plan.shared), 'blob')}, {human_bytes(plan.shared_bytes)}"
     )
     inodes = "" if plan.free.inodes is None else f", {plan.needed.inodes} of {plan.free.inodes} inodes"
     click.echo(f"  space: {human_bytes(plan.needed.bytes)} of {human_bytes(plan.free.bytes)} free{inodes}")

@@ -14,7 +14,7 @@ from airgap.isolated.site import Site
 from airgap.media import shown
 from airgap.pinned import trusted_root
 from airgap.store import write_durably
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 
 @click.command(
@@ -53,14 +53,14 @@ def _show(taken: Taken, site: Site, output: Path | None) -> None:
     held = taken.inventory
     name = f" ({held.site})" if held.site else ""
     click.echo(f"{printable(shown(str(site.root)))}{name}: generation {held.generation}", nl=False)
-    click.echo(f" holds {len(held.blobs)} blobs, {human_bytes(held.total_bytes)}")
+    click.echo(f" holds {amount(len(held.blobs), 'blob')}, {human_bytes(held.total_bytes)}")
     for bundle in held.bundles:
         without = f", without {', '.join(bundle.left_out)}" if bundle.left_out else ""
         click.echo(f"  {bundle.name} {bundle.version}, channel {bundle.channel},", nl=False)
         click.echo(f" sequence {bundle.sequence}{without}")
     if taken.lost:
         size = human_bytes(sum(blob.size for blob in taken.lost.values()))
-        click.echo(f"lost or damaged, so not counted: {len(taken.lost)} blobs, {size}", err=True)
+        click.echo(f"lost or damaged, so not counted: {amount(len(taken.lost), 'blob')}, {size}", err=True)
         click.echo("  -> install the bundle again, or carry FILE (-o) back: a delta brings them", err=True)
     click.echo(f"inventory: {inventory_id(held.digest)}")
     if output:

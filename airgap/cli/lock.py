@@ -14,7 +14,7 @@ from airgap.lock import Lock, parse_lock, render_lock
 from airgap.manifest import Manifest, load_manifest
 from airgap.provenance import document, summary
 from airgap.store import write_durably
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 EVERYTHING = "*"
 
@@ -95,7 +95,9 @@ def _show(path: Path, locked: Locked, previous: Lock | None, *, changed: bool, d
         before = previous.find(artifact.name) if previous else None
         mark = "new" if before is None else "same" if before == artifact else "changed"
         size = human_bytes(sum(file.size for file in artifact.files))
-        click.echo(f"{mark:8} {artifact.kind:10} {artifact.name}  {len(artifact.files)} files, {size}")
+        click.echo(
+            f"{mark:8} {artifact.kind:10} {artifact.name}  {amount(len(artifact.files), 'file')}, {size}"
+        )
         if said := summary(artifact):
             click.echo(printable(f"{'':8} {said}"))
     names = {artifact.name for artifact in locked.lock.artifacts}

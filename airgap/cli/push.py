@@ -18,7 +18,7 @@ from airgap.isolated.push_source import BundleSource, SiteSource, Source
 from airgap.isolated.site import Site
 from airgap.media import Media
 from airgap.pinned import carried_roots, newest, trusted_root
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.verify import open_signed, read_contents, read_index, refuse
 
 
@@ -107,7 +107,8 @@ def _show(done: Pushed) -> None:
     click.echo(f"  sha256:{done.digest}, as it was signed; the registry was asked")
     mounted = f", {done.mounted} mounted" if done.mounted else ""
     click.echo(
-        f"  {done.sent} blobs sent, {human_bytes(done.sent_bytes)}; {done.present} were there{mounted}"
+        f"  {amount(done.sent, 'blob')} sent, {human_bytes(done.sent_bytes)};"
+        f" there already: {done.present}{mounted}"
     )
     for one in done.signatures:
         where = one.tag or "what refers to it"

@@ -21,6 +21,7 @@ from airgap.receipt import PAYLOAD_TYPE, SiteReceipt, render_receipt
 from airgap.store import write_durably
 from airgap.trust.envelope import render, sign
 from airgap.trust.instant import render_instant
+from airgap.units import amount
 
 
 @click.command(
@@ -71,7 +72,7 @@ def receipt(
             by = f"signed by {', '.join(signers)}" if signers else "not signed: --key F.key signs it"
             click.echo(f"  written to {printable(shown(str(output)))}, {by}")
     if taken.lost:
-        click.echo(f"lost, so not counted: {len(taken.lost)} blobs; carry FILE (-o) back", err=True)
+        click.echo(f"lost, so not counted: {amount(len(taken.lost), 'blob')}; carry FILE (-o) back", err=True)
     return IntegrityError.exit_code if taken.lost else 0
 
 

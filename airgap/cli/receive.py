@@ -20,7 +20,7 @@ from airgap.isolated.stream import receive_stream
 from airgap.layout import ENVELOPE_FILE
 from airgap.media import Media, is_volume, not_a_bundle, shown
 from airgap.pinned import trusted_root
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.wanted import render_only
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -136,14 +136,16 @@ def _taken(received: Received, *, dry_run: bool) -> str:
     if received.sound and not received.items:
         return "nothing to take: what is on it is here already"
     verb = "to take" if dry_run else "taken"
-    verdict = "" if received.sound else f"; {len(received.findings)} findings, none of that was taken"
-    return f"{verb}: {received.items} files, {human_bytes(received.bytes)}{verdict}"
+    verdict = (
+        "" if received.sound else f"; {amount(len(received.findings), 'finding')}, none of that was taken"
+    )
+    return f"{verb}: {amount(received.items, 'file')}, {human_bytes(received.bytes)}{verdict}"
 
 
 def show_progressed(far: Progressed, verb: str = "has arrived") -> None:
     """How far a bundle is."""
     stated = far.statement
-    size = f"{len(stated.travelling)} blobs, {human_bytes(stated.total_bytes)}"
+    size = f"{amount(len(stated.travelling), 'blob')}, {human_bytes(stated.total_bytes)}"
     click.echo(f"{stated.name} {stated.version}, {stated.place}")
     if far.complete:
         click.echo(f"  {size}: all of it {verb}")

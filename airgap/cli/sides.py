@@ -21,7 +21,7 @@ from airgap.isolated.generation import load_member
 from airgap.isolated.site import Site
 from airgap.layout import blob_path
 from airgap.lock import Lock, distinct_files, parse_lock
-from airgap.media import Media, shown
+from airgap.media import Media, is_volume, shown
 from airgap.model import Finding, ModelArtifact, Sha256, WheelsArtifact
 from airgap.progress import Progress
 from airgap.readers.source import FileSource
@@ -35,10 +35,12 @@ MAX_LICENCE = 100
 
 @dataclass(slots=True)
 class OpenSide:
-    """A side and, except for a lock, the place its blobs lie in; a context manager."""
+    """A side and, except for a lock and a volume, the place its blobs lie in; a context manager."""
 
     side: Side
     media: Media | None = None
+    without: str = ""
+    """What has no blobs: `a lock`, or `a volume`."""
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -53,7 +55,7 @@ class OpenSide:
 
     def open(self, digest: Sha256) -> AbstractContextManager[ReadInto]:
         """A blob from its start; only where there are bytes."""
-        assert self.media, "a lock has no bytes"
+        assert self.media, "the caller looked"
         return self.media.open(blob_path(digest))
 
 
@@ -80,7 +82,7 @@ def licences_of(side: Side, root: Path | None, notes: list[str]) -> dict[str, st
 
 def findings_of(opened: OpenSide, side: Side, progress: Progress) -> tuple[Finding, ...]:
     """What an audit finds in it, advisories among its artifacts included; who signed is left aside."""
-    assert opened.media, "a lock has no bytes"
+    assert opened.media, "the caller looked"
     judging = Judge(datetime.now(UTC).replace(microsecond=0))
     if side.kind is SideKind.BUNDLE:
         envelope = read_envelope(opened.media)
@@ -116,7 +118,7 @@ def _wheel_licences(root: Path, artifact: WheelsArtifact, notes: list[str]) -> I
 
 def _lock(path: Path) -> OpenSide:
     lock = parse_lock(read_capped(path), str(path))
-    return OpenSide(_of_lock(SideKind.LOCK, path, lock, {}))
+    return OpenSide(_of_lock(SideKind.LOCK, path, lock, {}), without="a lock")
 
 
 def _bundle(path: Path) -> OpenSide:
@@ -127,6 +129,8 @@ def _bundle(path: Path) -> OpenSide:
         stated = survey(envelope, None).statement
         lock = read_stated_lock(media, stated)
         side = _of_lock(SideKind.BUNDLE, path, lock, {d: blob.size for d, blob in stated.blobs.items()})
+        if is_volume(media):  # each holds the statement and the lock, and some of the blobs
+            return OpenSide(side, without="a volume")
         failing.pop_all()
     return OpenSide(side, media)
 

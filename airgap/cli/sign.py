@@ -22,7 +22,7 @@ from airgap.trust import envelope
 from airgap.trust.decide import Judged, Surveyed, survey
 from airgap.trust.instant import render_instant
 from airgap.trust.statement import PAYLOAD_TYPE, Statement
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.verify import Signed, examine, refuse
 
 
@@ -85,7 +85,7 @@ def _show(stated: Statement, report: Report) -> None:
     click.echo(f"{stated.name} {stated.version}, {stated.place}")
     for artifact in stated.artifacts:
         click.echo(f"  {artifact.kind:10} {artifact.name}  sha256:{artifact.digest}")
-    size = f"{len(stated.travelling)} blobs, {human_bytes(stated.total_bytes)}"
+    size = f"{amount(len(stated.travelling), 'blob')}, {human_bytes(stated.total_bytes)}"
     lifetime = f"made {render_instant(stated.created_at)}, expires {render_instant(stated.expires_at)}"
     click.echo(f"{size}; {lifetime}")
     for line in delta_lines(stated):

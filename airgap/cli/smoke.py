@@ -25,7 +25,7 @@ from airgap.trust import envelope
 from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.keys import Signer
 from airgap.trust.smoke import MAX_TAIL, PAYLOAD_TYPE, Attested, SmokeRun, render
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 
 @click.command(
@@ -154,7 +154,7 @@ def _report(record: Record, *, as_json: bool) -> None:
         return
     click.echo(record_line(record))
     names = ", ".join(f"{artifact.kind} {artifact.name}" for artifact in run.artifacts)
-    click.echo(f"  {names}: {len(run.blobs)} blobs, rehashed before and untouched since")
+    click.echo(f"  {names}: {amount(len(run.blobs), 'blob')}, rehashed before and untouched since")
     click.echo(f"  took {run.milliseconds / 1000:.1f} s, printed {human_bytes(run.output.size)}")
     where = printable(record.source)
     if run.status:

@@ -19,7 +19,7 @@ from airgap.errors import HostError, InputError
 from airgap.media import Media
 from airgap.progress import Progress
 from airgap.store import host_errors
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes, shortage
 from airgap.volumes import FAT32_FILE, LIST_FILE, MARK_FILE, MAX_MARK, MEDIA, NO_LIMIT, Medium, parse_mark
 from airgap.wanted import Wanted, parse_only, render_only
 
@@ -218,7 +218,7 @@ def _require_space(splitting: Splitting, one: Selected, out: Path, form: str) ->
     needed += sum(item.size for item in one.items if not (linked and item.whole))
     if total and needed > free:  # some file systems in user space do not say how large they are
         raise HostError(
-            f"{out}: {needed} bytes are needed for {splitting.name(one.volume)}, {free} are free",
+            f"{out}: for {splitting.name(one.volume)} {shortage(needed, free)}",
             remedy="free space there, choose another -o, or write medium after medium: --one-at-a-time",
         )
 
@@ -241,7 +241,7 @@ def _wait_for_medium(place: Path, out: Path, left: Sequence[Selected], *, is_mou
 def _show(written: Written, splitting: Splitting) -> None:
     one = written.selected
     total = len(one.volume.items)
-    items = f"{total} items" if one.only is None else f"{len(one.items)} of {total} items"
+    items = amount(total, "item") if one.only is None else f"{len(one.items)} of {total} items"
     endless = splitting.medium.capacity >= MEDIA["fat32"].capacity
     share = (
         "" if one.only or endless else f", {one.volume.size / splitting.medium.capacity:.1%} of the medium"
@@ -253,10 +253,10 @@ def _show(written: Written, splitting: Splitting) -> None:
 
 def _show_end(splitting: Splitting, *, dry_run: bool) -> None:
     ranged = {item.digest for volume in splitting.volumes for item in volume.items if not item.whole}
-    cut = f"; {len(ranged)} blobs are cut" if ranged else ""
+    cut = f"; {amount(len(ranged), 'blob')} cut" if ranged else ""
     stated = splitting.statement
     size = human_bytes(stated.total_bytes)
-    click.echo(f"{stated.name} {stated.version} in {len(splitting.volumes)} volumes, {size}{cut}")
+    click.echo(f"{stated.name} {stated.version} in {amount(len(splitting.volumes), 'volume')}, {size}{cut}")
     if dry_run:
         click.echo("nothing was written")
 

@@ -8,7 +8,7 @@ from airgap.lock import Lock, parse_lock
 from airgap.media import Media, MissingFileError, not_a_bundle
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import SUMS, Statement
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 
 def read_envelope(media: Media, *, also: str = "") -> bytes:
@@ -39,11 +39,11 @@ def delta_lines(stated: Statement) -> list[str]:
     counted = stated.counted_on.values()
     size = human_bytes(sum(blob.size for blob in counted))
     base = inventory_id(stated.base.inventory)
-    lines = [f"a delta: counts on {len(counted)} blobs more, {size}, of inventory {base}"]
+    lines = [f"a delta: counts on {amount(len(counted), 'blob')} more, {size}, of inventory {base}"]
     if patches := stated.base.patches:
         whole = human_bytes(sum(stated.blobs[digest].size for digest in patches))
         sent = human_bytes(sum(patch.stated.size for patch in patches.values()))
-        lines.append(f"  {len(patches)} blobs of {whole} travel as patches of {sent}")
+        lines.append(f"  as patches of {sent}: {amount(len(patches), 'blob')} of {whole}")
     return lines
 
 

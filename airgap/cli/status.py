@@ -22,7 +22,7 @@ from airgap.pinned import trusted_root
 from airgap.records import MAX_KEPT, carried_records
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 
 @click.command(
@@ -73,7 +73,7 @@ def status(*, site: Path, verify: bool, jobs: int | None, as_json: bool) -> int:
             click.echo(record_line(record))
         _show_trust(root, memory)
         if verify:
-            click.echo(f"{len(wrong)} findings" if wrong else "every byte is as it was installed")
+            click.echo(f"{amount(len(wrong), 'finding')}" if wrong else "every byte is as it was installed")
     return IntegrityError.exit_code if wrong else 0
 
 
@@ -138,7 +138,11 @@ def _show_arriving(arrival: Arrival, far: Progressed | None, memory: Memory) -> 
 
 def _show_catalogue(catalogue: Catalogue) -> None:
     names = ", ".join(sorted(model.name for model in catalogue.models.values())) or "none"
-    wrong = f"; NOT in step: {len(catalogue.findings)} findings of --verify" if catalogue.findings else ""
+    wrong = (
+        f"; NOT in step: {amount(len(catalogue.findings), 'finding')} of --verify"
+        if catalogue.findings
+        else ""
+    )
     click.echo(f"models in {printable(shown(str(catalogue.directory)))}: {names}{wrong}")
 
 

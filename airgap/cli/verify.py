@@ -23,7 +23,7 @@ from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.progress import Progress
 from airgap.records import Record, carried_records, record_findings
 from airgap.trust.instant import render_instant
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.verify import Signed, Verification, examine, open_signed
 
 if TYPE_CHECKING:
@@ -177,7 +177,10 @@ def _show(verified: _Verified) -> None:
     click.echo(f"  signed by {', '.join(judged.signers)}{missing}; {until}")
     size = human_bytes(stated.total_bytes)
     verdict = "every byte is as signed" if verification.sound else "NOT what was signed: do not install it"
-    click.echo(f"  {len(stated.artifacts)} artifacts, {len(stated.travelling)} blobs, {size}: {verdict}")
+    click.echo(
+        f"  {amount(len(stated.artifacts), 'artifact')}, {amount(len(stated.travelling), 'blob')}, {size}:"
+        f" {verdict}"
+    )
     for line in delta_lines(stated):
         click.echo(f"  {line}")
     if stated.base and verified.lacking:
@@ -187,7 +190,9 @@ def _show(verified: _Verified) -> None:
     for line in verified.policed.lines() if verified.policed else ():
         click.echo(printable(f"  {line}"))
     if not verification.sound:
-        click.echo(f"  {len(verification.findings)} findings in {printable(shown(str(verified.bundle)))}")
+        click.echo(
+            f"  {amount(len(verification.findings), 'finding')} in {printable(shown(str(verified.bundle)))}"
+        )
 
 
 def _show_lacking(lacking: Lacking) -> None:

@@ -13,7 +13,7 @@ from airgap.media import Media, shown
 from airgap.progress import Progress
 from airgap.trust.decide import Recipient
 from airgap.trust.instant import render_instant
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 from airgap.verify import Signed
 from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
 from airgap.volume_reading import Reading
@@ -134,11 +134,13 @@ def show_judgement(judgement: Judgement) -> None:
     size = human_bytes(sum(item.size for item in good))
     verdict = "as signed and listed"
     if not judgement.sound:
-        verdict = f"{len(judgement.findings)} findings; only what is good of it will be taken"
+        verdict = f"{amount(len(judgement.findings), 'finding')}; only what is good of it will be taken"
     elif len(good) < len(offered):
         verdict = f"{len(good)} of {len(offered)} files are good"
     where = printable(shown(str(judgement.where)))
-    click.echo(f"{where}: {describe_volume(judgement.reading)}, {len(good)} files, {size}: {verdict}")
+    click.echo(
+        f"{where}: {describe_volume(judgement.reading)}, {amount(len(good), 'file')}, {size}: {verdict}"
+    )
 
 
 def describe_volume(reading: Reading) -> str:
@@ -157,7 +159,7 @@ def show_collection(found: Collection) -> None:
     stated = judged.statement
     click.echo(f"{stated.name} {stated.version}, {stated.place}")
     click.echo(f"  signed by {', '.join(judged.signers)}; holds until {render_instant(judged.holds_until)}")
-    size = f"{len(stated.travelling)} blobs, {human_bytes(stated.total_bytes)}"
+    size = f"{amount(len(stated.travelling), 'blob')}, {human_bytes(stated.total_bytes)}"
     if found.complete:
         click.echo(f"  {size}: every byte is here and as signed")
     else:

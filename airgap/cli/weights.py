@@ -9,7 +9,7 @@ from airgap.media import Media
 from airgap.model import ModelArtifact, Sha256
 from airgap.readers.checkpoint import Checkpoint, read_checkpoints
 from airgap.readiness.nvfp4 import Quantization, assess, prove_nvfp4
-from airgap.units import human_bytes
+from airgap.units import amount, human_bytes
 
 UNVERIFIED = "read from headers that inspect does not verify; airgap verify does"
 
@@ -29,7 +29,7 @@ def read_weights(media: Media, artifact: ModelArtifact, absent: Collection[Sha25
     """
     if missing := [file for file in artifact.files if file.sha256 in absent]:
         return Weights(
-            problem=f"{len(missing)} of its {len(artifact.files)} files do not travel in this delta"
+            problem=f"{len(missing)} of {amount(len(artifact.files), 'file')} left out of this delta"
         )
     blobs: dict[str, str] = {file.path: blob_path(file.sha256) for file in artifact.files}
 
@@ -57,7 +57,8 @@ def weights_lines(weights: Weights, claim: str) -> list[str]:
         unread = (*checkpoint.pickles, *checkpoint.others)
         if unread and not checkpoint.headers:
             lines.append(
-                f"{len(unread)} files of weights in formats that are not read: {', '.join(unread[:3])}"
+                f"{amount(len(unread), 'file')} of weights in formats that are not read:"
+                f" {', '.join(unread[:3])}"
             )
     if claim == "nvfp4":
         proof = prove_nvfp4(weights.checkpoints)

@@ -49,6 +49,7 @@ from airgap.readiness.components import Composition, Model, NotRead, Stack, Unre
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, stack_of
 from airgap.tags import WheelName, marker_environment, supported_tags
+from airgap.units import amount
 
 MAX_REQUIREMENTS = 8 * 1024 * 1024
 NOT_LOCKED = "not locked: only the releases that the manifest pins with '==' were read, not what they need"
@@ -76,7 +77,7 @@ def gather_manifest(manifest: Manifest, target: Target, opener: Opener) -> Gathe
             except (InputError, SourceError) as error:
                 others.append(unread(request.name, Kind.MODEL, error))
         elif isinstance(request, VariantsRequest):
-            reason = f"which of its {len(request.variants)} variants is meant is not chosen yet"
+            reason = f"which of its {amount(len(request.variants), 'variant')} is meant is not chosen yet"
             others.append(Unread(request.name, Kind.MODEL, reason, "run: airgap lock, then check again"))
     notes += files_note(sum(isinstance(request, FileRequest) for request in requests))
     composition = Composition(target, tuple(stacks), tuple(models), tuple(others))

@@ -47,6 +47,7 @@ from airgap.trust.envelope import render as render_envelope
 from airgap.trust.keys import Signer
 from airgap.trust.root import Floor
 from airgap.trust.statement import PAYLOAD_TYPE, Previous, StatedArtifact, Statement, Subject, render
+from airgap.units import shortage
 from airgap.workers import cores, spread
 
 
@@ -381,6 +382,6 @@ def _require_space(directory: Path, wanted: int) -> None:
     free = shutil.disk_usage(directory).free
     if wanted > free:
         raise HostError(
-            f"{directory}: {wanted} bytes are needed, {free} are free",
+            f"{directory}: {shortage(wanted, free)}",
             remedy="free space there, or set AIRGAP_CACHE and --out to file systems with room",
         )

@@ -34,6 +34,7 @@ from airgap.readers.source import Source
 from airgap.readiness.components import Composition, Model, NotRead, Stack, Unread
 from airgap.readiness.judgement import Evidence
 from airgap.readiness.reading import Seen, stack_of
+from airgap.units import amount
 from airgap.workers import run_all
 
 JOBS = 8
@@ -85,7 +86,7 @@ def unread(name: str, kind: Kind, error: AirgapError) -> Unread:
 
 
 def files_note(count: int) -> tuple[str, ...]:
-    return (f"{count} files are carried as they are; no rule reads them",) if count else ()
+    return (f"carried as they are, and read by no rule: {amount(count, 'file')}",) if count else ()
 
 
 def read_all(

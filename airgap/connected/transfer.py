@@ -38,6 +38,7 @@ from airgap.errors import HostError, IntegrityError, SourceError
 from airgap.model import Sha256
 from airgap.progress import Progress
 from airgap.store import CHUNK, Blob, Store
+from airgap.units import shortage
 from airgap.workers import Stopped, run_all
 
 __all__ = ["Download", "HttpRefusal", "Reply", "TooLarge", "Transfer", "public_url", "shown_url"]
@@ -164,7 +165,7 @@ class Transfer:
         needed = sum(map(self.outstanding, downloads))
         free = shutil.disk_usage(self._store.partial).free
         if needed > free:
-            raise _no_space(self._store.root, f"{needed} more bytes are needed, {free} are free")
+            raise _no_space(self._store.root, shortage(needed, free))
 
     def _held(self, download: Download) -> Blob | None:
         if download.sha256 is None or not self._store.holds(download.sha256, download.size):

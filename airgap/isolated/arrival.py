@@ -36,6 +36,7 @@ from airgap.trust.checkable import HOWTO_FILE, checkable
 from airgap.trust.decide import survey
 from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import SUMS, Statement
+from airgap.units import human_bytes
 from airgap.verify_volumes import common_medium, missing_bytes
 from airgap.volumes import PARTS_DIRECTORY, Item, Mark, Medium
 from airgap.wanted import Held, lacking, render_only
@@ -85,8 +86,9 @@ class ArrivedMedia(Media):
         found = progressed(self.arrival, statement)
         if not found.complete:
             only = f" --only {render_only(found.wanted)}" if found.wanted else ""
+            lacking = human_bytes(found.missing_bytes)
             raise MissingPartError(
-                f"{statement.name} {statement.version}: {found.missing_bytes} bytes have not arrived yet",
+                f"{statement.name} {statement.version}: {lacking} not arrived yet",
                 remedy=f"bring the volumes that hold them once more, or ask for airgap split{only}",
             )
 

@@ -13,6 +13,7 @@ from airgap.model import Sha256
 from airgap.progress import Progress
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.statement import Statement
+from airgap.units import amount, human_bytes
 from airgap.verify import hash_files
 
 MAX_LISTED = 10
@@ -36,7 +37,7 @@ class Lacking:
         """The first of them, the largest first; sizes in bytes."""
         largest_first = sorted(self.blobs.items(), key=lambda item: (-item[1].size, item[0]))
         for digest, blob in largest_first[:MAX_LISTED]:
-            yield f"{self.uses.get(digest, 'a blob')}: {blob.size} bytes, sha256 {digest}"
+            yield f"{self.uses.get(digest, 'a blob')}: {human_bytes(blob.size)}, sha256 {digest}"
         if len(largest_first) > MAX_LISTED:
             yield f"and {len(largest_first) - MAX_LISTED} more"
 
@@ -99,8 +100,8 @@ def require_base(lacking: Sequence[Lacking], site: Site) -> None:
     for one in wanted:
         counted = one.statement.counted_on
         lines.append(
-            f"{one.where} is a delta that counts on {len(counted)} blobs; this site lacks {len(one.blobs)}"
-            f" of them, {one.total_bytes} bytes:"
+            f"{one.where} is a delta that counts on {amount(len(counted), 'blob')}; this site lacks"
+            f" {len(one.blobs)} of them, {human_bytes(one.total_bytes)}:"
         )
         lines += [f"  {line}" for line in one.lines()]
     base = wanted[0].statement.base

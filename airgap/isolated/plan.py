@@ -16,6 +16,7 @@ from airgap.layout import digest_of
 from airgap.model import Finding, Sha256
 from airgap.store import host_errors
 from airgap.trust.blobs import StatedBlob
+from airgap.units import shortage
 from airgap.verify import Contents, Signed
 
 
@@ -168,9 +169,9 @@ def require_room(where: Path, needed: Room, free: Room) -> None:
     """Raise HostError when more bytes or inodes are needed than are free."""
     lacking = []
     if needed.bytes > free.bytes:
-        lacking.append(f"{needed.bytes} bytes are needed and {free.bytes} are free")
+        lacking.append(shortage(needed.bytes, free.bytes))
     if needed.inodes is not None and free.inodes is not None and needed.inodes > free.inodes:
-        lacking.append(f"{needed.inodes} inodes are needed and {free.inodes} are free")
+        lacking.append(f"{needed.inodes} inodes needed, {free.inodes} free")
     if lacking:
         raise HostError(
             f"{where}: {'; '.join(lacking)}",

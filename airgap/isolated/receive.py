@@ -32,6 +32,7 @@ from airgap.trust.decide import survey
 from airgap.trust.envelope import payload_digest
 from airgap.trust.root import Root
 from airgap.trust.statement import SUMS, Statement
+from airgap.units import shortage
 from airgap.verify import Signed, distinct, open_signed
 from airgap.verify_volumes import missing_bytes, of_volume
 from airgap.volume_reading import Reading, read_volume
@@ -269,8 +270,8 @@ def _require_room(arrival: Arrival, statement: Statement) -> None:
     lacking, free = missing + MARGIN, free_room(arrival.site.root).bytes
     if missing and lacking > free:
         raise HostError(
-            f"{arrival.site.root}: {lacking} bytes are needed for what {statement.name} {statement.version}"
-            f" still lacks, {free} are free",
+            f"{arrival.site.root}: for what {statement.name} {statement.version} still lacks"
+            f" {shortage(lacking, free)}",
             remedy="free space there first: airgap gc; what has arrived is kept",
         )
 

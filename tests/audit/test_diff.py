@@ -191,7 +191,7 @@ def test_locks_are_compared_without_any_byte(
     assert artifact(document, "serving")["packages"][0]["distance"] == "2 minors up"
     assert artifact(document, "tiny")["tensors"] is None
     assert document["licences_added"] == []
-    assert "a lock does not hold them" in document["notes"][0]
+    assert "not looked for in a lock" in document["notes"][0]
     assert run(["diff", *map(str, paths), "--findings"]) == 2
 
 
@@ -246,6 +246,23 @@ def test_a_person_reads_a_few_lines_and_a_page(
     assert not {"script", "link", "img", "iframe"} & (set(page.elements) - {"link"})
     for text in ("2 minors up", "same version, other bytes", "GPL-3.0-only", "F32 1 → BF16 2"):
         assert text in page.shown
+
+
+def test_any_volume_stands_for_the_lock_of_its_bundle(
+    before: Path, after: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["split", str(after), "--size", "330kB", "-o", str(tmp_path / "discs")]) == 0
+    capsys.readouterr()
+    whole = compared(capsys, before, after)
+    for volume in sorted((tmp_path / "discs").iterdir()):
+        found = compared(capsys, before, volume)
+        assert [(one["name"], one["state"]) for one in found["artifacts"]] == [
+            (one["name"], one["state"]) for one in whole["artifacts"]
+        ]
+        assert (found["travel"], found["shared_bytes"]) == (whole["travel"], whole["shared_bytes"])
+        assert found["notes"] == ["licences of wheels and tensors of models: not looked for in a volume"]
+    assert run(["diff", str(before), str(volume), "--findings"]) == 2
+    assert "airgap audit takes all volumes together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])

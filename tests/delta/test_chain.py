@@ -156,7 +156,7 @@ def test_a_file_of_the_base_on_the_medium_is_nobodys(sides: Sides, tmp_path: Pat
 def test_inspect_and_sign_say_that_it_is_a_delta(made: Sides) -> None:
     said = made.stage.run("inspect", made.bundle(2)).out
     assert "a delta: counts on 3 blobs more" in said
-    assert "weights not known: 3 of its 4 files do not travel in this delta" in said
+    assert "weights not known: 3 of 4 files left out of this delta" in said
     signed = made.stage.run("sign", made.bundle(2), "--key", "keys/alice.key", "--yes").out
     assert "a delta: counts on 3 blobs more" in signed
 
