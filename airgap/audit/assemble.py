@@ -230,7 +230,7 @@ def _wheel_package(artifact: str, file: LockedFile, wheel: WheelSeen, locked: Pa
     version = metadata.version if metadata else locked.version
     said = metadata.license.strip() if metadata else ""
     classifiers = [c for c in metadata.classifiers if c.startswith("License ::")] if metadata else []
-    licence = licences.expression(said) or licences.of_classifiers(classifiers) or said.split("\n")[0][:200]
+    licence = licences.of_package(said, classifiers)
     return PackageFact(
         Ecosystem.PYPI,
         name,

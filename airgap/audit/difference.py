@@ -186,6 +186,8 @@ def compare(before: Side, after: Side) -> Difference:
     old, new = before.artifacts, after.artifacts
     names = [*new, *(name for name in old if name not in new)]
     wanted = {file.sha256: file.size for artifact in new.values() for file in artifact.files}
+    if after.kind is SideKind.BUNDLE:  # which states its documents, too
+        wanted = dict(after.held)
     travel = {digest: size for digest, size in wanted.items() if digest not in before.held}
     return Difference(
         before,

@@ -262,7 +262,7 @@ def _worst(audit: Audit, policy: Policy) -> Iterator[Violation]:
     for one in audit.vulnerabilities or ():
         if one.rating.exceeds(limit):
             fix = f"take {one.package} {one.fixed[0]} or newer" if one.fixed else "no fix is named"
-            message = f"{one.id} is {one.rating}; allowed is at most {limit}"
+            message = f"rated {one.rating}; allowed is at most {limit}"
             yield Violation("vulnerabilities.maximum", f"{one.subject}: {one.id}", message, fix)
     yield from _unknown(audit, "vulnerabilities.maximum", "vulnerabilities")
 
@@ -345,7 +345,8 @@ def _unmatched(audit: Audit) -> Iterator[Gap]:
 
 def _unready(audit: Audit) -> Iterator[Gap]:
     if audit.verdicts is None:
-        yield audit.subject.where, "nobody asked airgap check", "airgap check, on the connected side"
+        why = "nobody asked what airgap check says; of the verbs that judge a policy audit --check alone asks"
+        yield audit.subject.where, why, "airgap audit … --check --policy FILE"
     for verdict in audit.verdicts or ():
         if verdict.verdict.lower() in ("unknown", "blocked"):
             yield verdict.component, f"airgap check says {verdict.verdict}", "; ".join(verdict.reasons)[:200]

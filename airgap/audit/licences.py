@@ -82,6 +82,11 @@ def of_classifiers(classifiers: Sequence[str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def of_package(said: str, classifiers: Sequence[str]) -> str:
+    """A package's licence by its License text and classifiers, as SPDX spells it; else its first line."""
+    return expression(said) or of_classifiers(classifiers) or said.strip().split("\n")[0][:200]
+
+
 def noncommercial(text: str) -> bool:
     """Whether a licence's name says that it forbids commercial use: `CC-BY-NC-4.0` and its like."""
     return bool(_NONCOMMERCIAL.search(text))

@@ -14,6 +14,7 @@ from airgap.audit.pack import PAGE, render_pack, require_libraries
 from airgap.audit.policy import load_policy
 from airgap.audit.rating import Rating
 from airgap.audit.reading import BlobSource
+from airgap.audit.report_since import summary
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site, is_site
 from airgap.cli.options import FILE, json_option, policy_options, root_options
@@ -35,6 +36,9 @@ from airgap.units import amount, human_bytes
 
 MAX_SHOWN = 25
 """Findings that the page repeats, the worst first: an image of a distribution alone may have a dozen."""
+
+
+_NOUNS = {Severity.ERROR: ("error",), Severity.WARNING: ("warning",), Severity.INFO: ("info", "info")}
 
 
 @click.command(
@@ -228,8 +232,13 @@ def _page(found: Audit) -> Iterator[str]:
         most = ", ".join(f"{name} {count}" for name, count in licences.most_common(6))
         yield f"  licences: {most}{' and others' if len(licences) > 6 else ''}"
     yield from _vulnerabilities(found)
+    for verdict in found.verdicts or ():
+        said = f": {verdict.reasons[0]}" if verdict.reasons else ""
+        yield f"  airgap check of {verdict.component}: {verdict.verdict.replace('_', ' ')}{said}"
+    if found.since:
+        yield f"  since {found.since.title}: {summary(found.since)}"
     yield from policy_lines(found.policy)
-    counts = [f"{count} {severity.value}" for severity, count in found.by_severity().items() if count]
+    counts = [amount(count, *_NOUNS[severity]) for severity, count in found.by_severity().items() if count]
     yield f"findings: {', '.join(counts) or 'none'}"
     if found.findings:
         codes = Counter(finding.code for finding in found.findings)

@@ -131,7 +131,7 @@ def build(
 
     def accept(staged: Path) -> None:
         if policing:
-            policed.append(policing.staged(staged, progress))
+            policed.append(policing.staged(staged, f"{locked.lock.name} {locked.lock.version}", progress))
 
     with open_ledger(context.store, locked.lock.channel) as ledger:
         if sequence is None and not ledger.issued:

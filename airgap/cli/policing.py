@@ -94,12 +94,11 @@ class Policing:
         audit = audit_volumes(media, where, judging, progress=progress, jobs=jobs)
         return _policed(judged(audit, together(media), self.policy, self.osv, progress))
 
-    def staged(self, bundle: Path, progress: Progress) -> Policed:
-        """Look inside of a bundle that is being built. Raises PolicyError where the policy is broken."""
+    def staged(self, bundle: Path, name: str, progress: Progress) -> Policed:
+        """Look inside of what is being built as `name`. Raises PolicyError where the policy is broken."""
         with Media(bundle) as media:
             judging = Judge(datetime.now(UTC).replace(microsecond=0))
-            where = shown(str(media.root))
-            audit = audit_bundle(media, where, judging, read_envelope(media), progress=progress)
+            audit = audit_bundle(media, name, judging, read_envelope(media), progress=progress)
             audit = judged(audit, media, self.policy, self.osv, progress, Stage.BUILD)
         refuse_broken(audit)
         return _policed(audit)
@@ -160,6 +159,8 @@ def policy_lines(fact: PolicyFact | None) -> Iterator[str]:
         )
     for violation in fact.broken:
         yield f"  {violation.rule}: {violation.subject}: {violation.message}"
+        if violation.remedy:
+            yield f"    -> {violation.remedy}"
 
 
 def _policed(audit: Audit) -> Policed:

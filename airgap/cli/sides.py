@@ -10,6 +10,7 @@ from typing import Self
 
 from airgap.audit.difference import Side, SideKind
 from airgap.audit.findings import UNJUDGED
+from airgap.audit.licences import of_package
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_members
 from airgap.audit.tensors import ReadInto
@@ -28,9 +29,6 @@ from airgap.readers.source import FileSource
 from airgap.readers.wheel import Metadata, read_wheel
 from airgap.readers.zip import Archive
 from airgap.trust.decide import survey
-
-MAX_LICENCE = 100
-"""Characters; what is longer is a licence's text, not its name."""
 
 
 @dataclass(slots=True)
@@ -96,11 +94,10 @@ def findings_of(opened: OpenSide, side: Side, progress: Progress) -> tuple[Findi
 
 
 def said_licence(metadata: Metadata) -> str:
-    """License-Expression or a short License; else what the classifiers name."""
-    if metadata.license and len(metadata.license) <= MAX_LICENCE and "\n" not in metadata.license:
-        return metadata.license
-    named = [c.rpartition(" :: ")[2] for c in metadata.classifiers if c.startswith("License :: ")]
-    return ", ".join(sorted(named))
+    """As an audit reads it, so that two spellings are one licence; else all that the classifiers name."""
+    classifiers = [name for name in metadata.classifiers if name.startswith("License ::")]
+    named = sorted({name.rpartition(" :: ")[2] for name in classifiers})
+    return of_package(metadata.license, classifiers) or ", ".join(named)
 
 
 def _wheel_licences(root: Path, artifact: WheelsArtifact, notes: list[str]) -> Iterator[tuple[str, str]]:

@@ -125,13 +125,31 @@ def test_licences_are_read_inside_the_wheels(
     assert document["licences_removed"] == [{"licence": "ISC", "subjects": ["serving: gone"]}]
 
 
+def test_one_licence_in_two_spellings_is_no_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = [
+        bundles.write_bundle(
+            tmp_path / version,
+            [bundles.wheels("serving", dict([licensed("one", version, said)]))],
+            version=version,
+        )
+        for version, said in (("1", "Apache 2.0"), ("2", "Apache-2.0"))
+    ]
+    document = compared(capsys, *sides)
+    assert (document["licences_added"], document["licences_removed"]) == ([], [])
+
+
 def test_what_would_travel_is_what_the_first_side_lacks(
     before: Path, after: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = compared(capsys, before, after)
     changed = {name: data for name, data in NEW_WHEELS if data not in dict(OLD_WHEELS).values()}
     lacking = [*changed.values(), NEW_MODEL["config.json"], NEW_MODEL["a.safetensors"], b"one more"]
-    assert document["travel"] == {"blobs": len(lacking), "bytes": sum(map(len, lacking))}
+    had, has = ({path.name: path for path in (side / "blobs/sha256").iterdir()} for side in (before, after))
+    travel = {name: path.read_bytes() for name, path in has.items() if name not in had}
+    assert set(lacking) <= set(travel.values())  # and the documents that describe them
+    assert document["travel"] == {"blobs": len(travel), "bytes": sum(map(len, travel.values()))}
 
 
 def test_tensors_are_compared_by_their_headers(
