@@ -198,6 +198,8 @@ class Fields:
         self.problems: list[str] = [] if problems is None else problems
         self._table: Mapping[str, object] = {}
         self._read: set[str] = set()
+        self._asked: set[str] = set()
+        """Keys that may be there; whoever finds one reads it."""
         if isinstance(value, dict):
             self._table = value
         else:
@@ -211,6 +213,7 @@ class Fields:
             self.problems.append("further problems are not listed")
 
     def has(self, key: str) -> bool:
+        self._asked.add(key)
         return key in self._table
 
     def raw(self, key: str) -> object:
@@ -316,7 +319,7 @@ class Fields:
 
     def done(self) -> None:
         """Record every key that nobody asked for."""
-        known = ", ".join(sorted(self._read)) or "none"
+        known = ", ".join(sorted(self._read | self._asked)) or "none"
         for key in self._table:
             if key not in self._read:
                 self.problem(key, f"unknown key; known here: {known}")

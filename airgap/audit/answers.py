@@ -59,7 +59,10 @@ class VulnerabilityData:
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """Who lets a subject break a rule, why, and until when. `used` is whether anything needed it."""
+    """Who lets a subject break a rule, why, and until when, which may be over.
+
+    `used` is whether anything needed it.
+    """
 
     rule: str
     subject: str
@@ -67,6 +70,12 @@ class Waiver:
     name: str
     expires: date
     used: bool = False
+    ended: bool = False
+
+    @property
+    def note(self) -> str:
+        """What a person should know of it beside what it says."""
+        return "ended: it waives nothing" if self.ended else "" if self.used else "nothing needs it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def judge_policy(audit: Audit, policy: Policy, stage: Stage = Stage.ARRIVED) -> 
         policy.where,
         policy.sha256,
         policy.rules,
-        tuple(replace(waiver, used=waiver in used) for waiver in waivers),
+        tuple(replace(w, used=w in used, ended=w.expires < today) for w in waivers),
         (*waived, *expired),
     )
     return replace(audit, policy=fact)

@@ -96,7 +96,7 @@ def _waivers(waivers: Sequence[Waiver]) -> Html:
             [
                 code(waiver.rule),
                 text(waiver.subject),
-                text(waiver.reason + ("" if waiver.used else " (nothing needs it)")),
+                text(waiver.reason + (f" ({waiver.note})" if waiver.note else "")),
                 text(waiver.name),
                 text(waiver.expires),
             ]

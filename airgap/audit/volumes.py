@@ -185,7 +185,7 @@ def _contents(
     try:
         return read_contents(blobs, signed, index)
     except IntegrityError as error:
-        found.append(findings.NOT_LOOKED.at(INDEX_FILE, f"its documents cannot be read: {error.message}"))
+        found.append(findings.LACKING.at(INDEX_FILE, f"its documents cannot be read: {error.message}"))
         return None
 
 
@@ -194,6 +194,6 @@ def _lacking(stated: Statement, here: Mapping[Sha256, StatedBlob]) -> Iterator[F
     if lacking:
         size = f"{amount(len(lacking), 'blob')}, {human_bytes(sum(lacking))}"
         message = f"not, or not whole, on the volumes given: {size}"
-        yield findings.NOT_LOOKED.at(stated.name, message)
+        yield findings.LACKING.at(stated.name, message)
     if stated.base:
         yield counted_on(stated)

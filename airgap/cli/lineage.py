@@ -143,21 +143,20 @@ def _reason(artifact: Artifact, file: LockedFile) -> Reason:
             what = f"a file of the model, from {origin}, which include and exclude of the manifest let in"
         case ContainerArtifact():
             image = artifact.image or "from a local source"
-            what = f"{_part(artifact, file)} {image} ({file.media_type})"
+            what = f"{_part(artifact, file, image)} ({file.media_type})"
         case _:
             what = "the file itself"
     return Reason(artifact.name, file.path, what)
 
 
-def _part(artifact: ContainerArtifact, file: LockedFile) -> str:
+def _part(artifact: ContainerArtifact, file: LockedFile, image: str) -> str:
     """Signatures are the last of the files, their manifests named by the artifact."""
     manifests = artifact.signature.files if artifact.signature else ()
-    if file.path in manifests:
-        return "signatures, found upstream and not judged: their manifest, of the image"
     first = next((n for n, one in enumerate(artifact.files) if one.path in manifests), len(artifact.files))
-    if file in artifact.files[first:]:
-        return "signatures, found upstream and not judged: a part of them, of the image"
-    return "part of the image"
+    if file not in artifact.files[first:]:
+        return f"part of the image {image}"
+    part = "manifest" if file.path in manifests else "part"
+    return f"{part} of a signature of the image {image}, found upstream and not judged"
 
 
 def _paths(artifact: WheelsArtifact, wanted: str) -> Iterator[tuple[str, ...]]:

@@ -152,10 +152,10 @@ def policy_lines(fact: PolicyFact | None) -> Iterator[str]:
         return
     yield f"policy {fact.where}: {fact.summary}"
     for waiver in fact.waivers:
-        used = "" if waiver.used else "; nothing needs it"
+        note = f"; {waiver.note}" if waiver.note else ""
         yield (
             f"  waived until {waiver.expires}: {waiver.rule}: {waiver.subject}: {waiver.reason}"
-            f" ({waiver.name}){used}"
+            f" ({waiver.name}){note}"
         )
     for violation in fact.broken:
         yield f"  {violation.rule}: {violation.subject}: {violation.message}"

@@ -214,8 +214,9 @@ def test_a_signature_that_was_changed_in_the_site_is_not_pushed(
 def test_why_says_what_is_a_signature(carried: Carried) -> None:
     stage = carried.stage
     manifest = stage.run("inspect", stage.bundle, "--why", carried.tagged).out
-    assert "signatures, found upstream and not judged: their manifest, of the image" in manifest
+    assert ": manifest of a signature of the image " in manifest
+    assert ", found upstream and not judged (" in manifest
     part = stage.run("inspect", stage.bundle, "--why", _ours(carried)["digest"].removeprefix("sha256:")).out
-    assert "a part of them, of the image" in part
+    assert ": part of a signature of the image " in part
     assert "app: " in (image := stage.run("inspect", stage.bundle, "--why", carried.image).out)
     assert ": part of the image" in image
