@@ -159,7 +159,7 @@ def test_variants_have_the_models_name_and_server() -> None:
     ("text", "expected"),
     [
         ("variants = []", "models[0].variants: expected [[models.variants]], one or more"),
-        (f'repo = "org/a"\n{VARIANTS}', "models[0].repo: unknown key; known here: name, variants"),
+        (f'repo = "org/a"\n{VARIANTS}', "models[0].repo: unknown key; known here: name, served-by, variants"),
         (f'served-by = "nobody"\n{VARIANTS}', "models.m.served-by: no wheels set or container is named"),
         (f'{VARIANTS}name = "n"', "models[0].variants[1].name: unknown key"),
         (f'{VARIANTS}repo = "org/a"', "models[0].variants[1]: expected exactly one of repo, path"),

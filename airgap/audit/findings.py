@@ -45,9 +45,6 @@ EXPIRES = _warning(
 NOT_LOOKED = _warning(
     "audit-not-looked", "something was not looked into", "install what the message names, or look by hand"
 )
-LACKING = _warning(
-    "audit-not-looked", "something is not here to be looked into", "name all volumes of the bundle at once"
-)
 MALFORMED = _warning("audit-malformed", "a file breaks the rules of what it is", _PUBLISHER)
 BOMB = _error("audit-bomb", "something unpacks to more than anything honest does", _PUBLISHER)
 OVERSIZE = _warning("audit-oversize", "something unpacks to far more than it takes", _ASK)

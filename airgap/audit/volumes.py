@@ -5,7 +5,7 @@ What several volumes hold is read from the first; whether each volume is good is
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airgap.audit import findings
 from airgap.audit.evidence import Audit, Subject, SubjectKind
@@ -185,7 +185,7 @@ def _contents(
     try:
         return read_contents(blobs, signed, index)
     except IntegrityError as error:
-        found.append(findings.LACKING.at(INDEX_FILE, f"its documents cannot be read: {error.message}"))
+        found.append(_not_here(INDEX_FILE, f"its documents cannot be read: {error.message}"))
         return None
 
 
@@ -194,6 +194,10 @@ def _lacking(stated: Statement, here: Mapping[Sha256, StatedBlob]) -> Iterator[F
     if lacking:
         size = f"{amount(len(lacking), 'blob')}, {human_bytes(sum(lacking))}"
         message = f"not, or not whole, on the volumes given: {size}"
-        yield findings.LACKING.at(stated.name, message)
+        yield _not_here(stated.name, message)
     if stated.base:
         yield counted_on(stated)
+
+
+def _not_here(subject: str, message: str) -> Finding:
+    return replace(findings.NOT_LOOKED.at(subject, message), remedy="name all volumes of the bundle at once")

@@ -323,6 +323,8 @@ def test_what_lies_on_a_volume_that_is_not_here_was_not_looked_into(
         found = audit(one, to=tmp_path / "evidence", options=("--site", site))
         assert (found.code, found.error) == (0, "")
         assert ("audit-not-looked", "quickstart") in found.findings
+        remedies = {one["remedy"] for one in found.report["findings"] if one["subject"] == "quickstart"}
+        assert remedies == {"name all volumes of the bundle at once"}
         assert found.report["totals"]["read"] < found.report["totals"]["bytes"]
 
 

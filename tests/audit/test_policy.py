@@ -78,6 +78,12 @@ def test_every_problem_is_named_at_once() -> None:
         assert expected in said
 
 
+def test_an_unknown_key_is_told_beside_those_that_are_known() -> None:
+    with pytest.raises(InputError) as raised:
+        parse_policy(b'format = 1\n[licences]\nallow = ["MIT"]\n', "policy.toml")
+    assert raised.value.problems == ("licences.allow: unknown key; known here: allowed",)
+
+
 def test_a_policy_that_asks_nothing_refuses_nothing() -> None:
     assert broken("", audit()) == []
     assert policy("[formats]\npickle = true\n").rules == ()
@@ -224,6 +230,8 @@ def test_findings_that_are_forbidden() -> None:
 def test_readiness_may_be_required() -> None:
     rule = '[checks]\nrequired = ["readiness"]\n'
     assert broken(rule, audit()) == [("checks.required", "out/serving-2026.11")]
+    fact = judge_policy(audit(), policy(rule)).policy
+    assert fact and "audit --check alone asks" in fact.broken[0].message
     ready = VerdictFact("tiny", Kind.MODEL, "NO BLOCKER FOUND", ())
     assert broken(rule, audit(verdicts=(ready,))) == []
     for verdict in ("UNKNOWN", "BLOCKED"):
@@ -258,6 +266,15 @@ def test_an_ended_waiver_waives_nothing_and_is_itself_a_violation() -> None:
         ("findings.errors", "tiny: model.bin"), ("waivers.expires", "findings.errors for tiny: model.bin"),
     ]  # fmt: skip
     assert broken(ended, audit(findings=())) == [("waivers.expires", "findings.errors for tiny: model.bin")]
+    fact = judge_policy(audit(), policy(ended)).policy
+    assert fact and [one.note for one in fact.waivers] == ["ended: it waives nothing"]
+
+
+def test_a_waiver_that_is_used_needs_no_note_and_one_that_is_not_has_one() -> None:
+    rule = "[findings]\nerrors = false\n"
+    for waived, note in (("tiny: model.bin", ""), ("tiny: other.bin", "nothing needs it")):
+        fact = judge_policy(audit(), policy(rule + waiver(TODAY, waived))).policy
+        assert fact and [one.note for one in fact.waivers] == [note]
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_one_run_tells_what_changed(releases: tuple[Path, Path], tmp_path: Path) -> None:
     old, new = releases
     airgap = [sys.executable, "-m", "airgap", "audit"]
-    subprocess.run(
-        [*airgap, new, "--since", old, "-o", tmp_path, "--no-sbom"], check=True, capture_output=True
-    )
+    options: list[str | Path] = ["--since", old, "-o", tmp_path, "--no-sbom"]
+    said = subprocess.run([*airgap, new, *options], check=True, capture_output=True, text=True).stdout
+    [line] = [line for line in said.splitlines() if line.startswith("  since ")]
+    assert ": 1 added, 1 removed, 1 changed; " in line
     since = json.loads((tmp_path / "report.json").read_text())["since"]
     became = {change["name"]: (change["state"], change["moves"]) for change in since["changes"]}
     assert became["notes"] == ("added", [])
