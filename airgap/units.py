@@ -21,9 +21,14 @@ def human_seconds(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
-def amount(count: int, noun: str, plural: str = "") -> str:
-    """1 -> '1 file', 2 -> '2 files'; `plural` where that is not the noun with an s."""
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+def amount(count: int, one: str, more: str = "") -> str:
+    """1 -> '1 file', 2 -> '2 files'; `more` where that is not the word with an s."""
+    return f"{count} {noun(count, one, more)}"
+
+
+def noun(count: int, one: str, more: str = "") -> str:
+    """The word alone: 1 -> 'file', 2 -> 'files'."""
+    return one if count == 1 else more or f"{one}s"
 
 
 def shortage(needed: int, free: int) -> str:

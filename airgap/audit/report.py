@@ -21,7 +21,7 @@ from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
 from airgap.model import Finding, Severity
 from airgap.trust.instant import render_instant
-from airgap.units import amount, human_bytes
+from airgap.units import amount, human_bytes, noun
 
 ON_COVER = 8
 """Findings that the first page names; the others follow it."""
@@ -85,12 +85,12 @@ def _counts(audit: Audit) -> Html:
     found = audit.by_severity()
     return tiles(
         [
-            ("errors found", str(found[Severity.ERROR])),
-            ("warnings found", str(found[Severity.WARNING])),
+            (f"{noun(found[Severity.ERROR], 'error')} found", str(found[Severity.ERROR])),
+            (f"{noun(found[Severity.WARNING], 'warning')} found", str(found[Severity.WARNING])),
             ("signed", human_bytes(totals.bytes)),
-            ("artifacts", str(totals.artifacts)),
-            ("files inside", str(totals.files)),
-            ("packages", str(totals.packages)),
+            (noun(totals.artifacts, "artifact"), str(totals.artifacts)),
+            (f"{noun(totals.files, 'file')} inside", str(totals.files)),
+            (noun(totals.packages, "package"), str(totals.packages)),
         ]
     )
 
@@ -126,7 +126,7 @@ def _signing(bundle: BundleFact) -> Html:
         )
     if signing.problem:
         return join((tag("refused", "error"), text(f" {signing.problem}")))
-    missing = f"; missing: {', '.join(signing.missing)}" if signing.missing else ""
+    missing = f"; not signed by {', '.join(signing.missing)}, not needed" if signing.missing else ""
     until = f"; holds until {render_instant(signing.holds_until)}" if signing.holds_until else ""
     said = (
         f" {', '.join(signing.signers)} ({signing.threshold} required by root version {signing.root_version})"

@@ -67,6 +67,24 @@ def test_one_run_tells_what_changed(releases: tuple[Path, Path], tmp_path: Path)
     assert '<section id="since">' in page
 
 
+def test_volumes_are_compared_by_what_each_states(releases: tuple[Path, Path], tmp_path: Path) -> None:
+    old, new = releases
+    airgap = [sys.executable, "-m", "airgap"]
+    discs = tmp_path / "discs"
+    subprocess.run([*airgap, "split", new, "--size", "330kB", "-o", discs], check=True, capture_output=True)
+    options: list[str | Path] = ["--since", old, "--json"]
+    done = subprocess.run(
+        [*airgap, "audit", *discs.iterdir(), *options], check=True, capture_output=True, text=True
+    )
+    since = json.loads(done.stdout)["since"]
+    assert {change["name"]: change["state"] for change in since["changes"]} == {
+        "packages": "changed",
+        "notes": "added",
+        "tiny": "removed",
+    }
+    assert since["notes"] == ["licences of wheels and tensors of models: not looked for in a volume"]
+
+
 def test_the_first_page_and_the_timeline_say_it_in_one_line() -> None:
     page = render_report(audit(since=SINCE))
     cover = page.partition('<section id="pictures">')[0]
