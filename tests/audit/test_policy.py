@@ -179,7 +179,12 @@ def test_signers_count_only_where_signatures_hold() -> None:
 
 def test_a_bundle_that_is_being_built_has_not_all_signatures_yet() -> None:
     text = '[signers]\nminimum = 9\nnames = ["zoe"]\n[checks]\nrequired = ["signatures", "secrets"]\n'
-    assert broken(text, audit(), Stage.BUILD) == []
+    unsigned = bundle(signing=replace(bundle().signing, judged=False))
+    building = replace(audit(), subject=replace(audit().subject, bundles=(unsigned,)))
+    assert broken(text, building, Stage.BUILD) == []
+    assert [rule for rule, _ in broken(text, building)] == [
+        "signers.minimum", "signers.names", "checks.required",
+    ]  # fmt: skip
 
 
 def test_sizes() -> None:
