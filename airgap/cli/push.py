@@ -111,9 +111,9 @@ def _show(done: Pushed) -> None:
         f" there already: {done.present}{mounted}"
     )
     for one in done.signatures:
-        where = one.tag or "what refers to it"
-        said = f"not there: {one.kept_out}" if one.kept_out else f"under {where}, not judged"
-        click.echo(printable(f"  signatures sha256:{one.digest}: {said}"))
+        where = f"under the tag {one.tag}" if one.tag else "as a referrer of the image"
+        said = f"not there: {one.kept_out}" if one.kept_out else f"there too, {where}; not judged"
+        click.echo(printable(f"  signature sha256:{one.digest}: {said}"))
     if done.replaced:
         click.echo(f"  the tag named sha256:{done.replaced} before")
 

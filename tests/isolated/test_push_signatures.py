@@ -109,6 +109,10 @@ def test_signatures_are_where_their_tools_look_for_them(carried: Carried, plain:
         (None, None),
         (None, None),
     ]
+    where = f"{plain.host}/team/app:1"
+    said = carried.stage.run("push", "app", where, "--site", "site", "--plain-http").out
+    assert f"signature sha256:{carried.tagged}: there too, under the tag {tag}; not judged" in said
+    assert said.count("there too, as a referrer of the image; not judged") == 2
     again = _push(carried, plain)
     assert (again["sent"]["blobs"], again["signatures"]) == (0, done["signatures"])
     assert _get(plain, f"manifests/sha256-{carried.image}").json()["manifests"] == listed
