@@ -66,8 +66,8 @@ def test_out_of_order_it_is_refused_with_what_is_lacking_and_then_converges(side
     site = sides.stage.directory / "site"
     before, blobs = snapshot(site), shipped(site)
     refused = sides.install(3, code=10)
-    assert "counts on 3 blobs; this site lacks 1 of them, 200000 bytes" in refused.err
-    assert f"model tuned: shard-1.bin: 200000 bytes, sha256 {name_of(shard(4))}" in refused.err
+    assert "counts on 3 blobs; this site lacks 1 of them, 200.0 kB" in refused.err
+    assert f"model tuned: shard-1.bin: 200.0 kB, sha256 {name_of(shard(4))}" in refused.err
     assert (snapshot(site), shipped(site)) == (before, blobs)
     assert sides.install(3, "site", "--dry-run", code=10).out == ""
     for number in (2, 3):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from airgap.errors import InputError
 from airgap.model import Sha256
 from airgap.patch import LITERAL, Piece, Recipe, apply, merged, read_header, render_header
+from airgap.units import human_bytes
 from tests.delta.chain import Sides, shipped
 from tests.isolated.sites import problems, snapshot
 
@@ -105,8 +106,9 @@ def test_without_its_source_it_is_refused_and_nothing_is_touched(sides: Tuning) 
     other = sides.stage.directory / "other"
     before = snapshot(other)
     refused = sides.install(2, "other", code=10)
-    assert f"what a patch makes into model tuned: model.bin: {SIZE} bytes, sha256 {name_of(weights(1))}" in (
-        refused.err.replace("\n    ", "\n")
+    assert (
+        f"what a patch makes into model tuned: model.bin: {human_bytes(SIZE)}, sha256 {name_of(weights(1))}"
+        in (refused.err.replace("\n    ", "\n"))
     )
     assert snapshot(other) == before
 
