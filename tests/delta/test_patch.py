@@ -66,7 +66,7 @@ def sides(tmp_path: Path) -> Tuning:
 
 def patched(sides: Tuning) -> None:
     built = sides.release(2, "--base", sides.inventory()["id"], "--patch")
-    assert "1 blobs of 2.0 MB travel as patches" in built.out and "no patches" not in built.out
+    assert ": 1 blob of 2.0 MB" in built.out and "no patches" not in built.out
 
 
 def test_a_fine_tune_travels_as_its_new_bytes_and_arrives_whole(sides: Tuning) -> None:
