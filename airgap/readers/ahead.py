@@ -7,15 +7,18 @@ from contextlib import contextmanager
 
 from airgap.readers.source import Readable
 
-CHUNK = 1024 * 1024
-"""Bytes that are read at once."""
+SMALL = 1024 * 1024
+"""Bytes that pass before a thread is worth it."""
 
-DEPTH = 4
+CHUNK = 256 * 1024
+"""Bytes that are read at once, and at most lost to the reader before damage: decompressors keep them back."""
+
+DEPTH = 16
 """Chunks that may be ahead."""
 
 
 class Ahead:
-    """`inner` read `DEPTH` chunks ahead once `CHUNK` bytes have passed: what is small is not worth a thread.
+    """`inner` read `DEPTH` chunks ahead once `SMALL` bytes have passed.
 
     What `inner` raises, `read` raises where those bytes would be. Nobody else may use `inner` meanwhile.
     """
@@ -40,7 +43,7 @@ class Ahead:
         if self._thread is None:
             data = self._inner.read(CHUNK)
             self._passed += len(data)
-            if self._passed >= CHUNK:
+            if self._passed >= SMALL:
                 self._thread = ThreadPoolExecutor(1, "ahead")
                 self._coming.extend(self._thread.submit(self._inner.read, CHUNK) for _ in range(DEPTH))
             return data
