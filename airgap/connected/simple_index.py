@@ -135,6 +135,8 @@ def choose(
 
 def _likeness(name: WheelName, tags: tuple[str, ...]) -> tuple[bool, bool]:
     """Whether a wheel is for the target's system and processor, and for its Python too, but for their age."""
+    if not tags:
+        return False, False
     python, _, platform = tags[0].split("-")
     ours = [
         tag for tag in name.tags if "linux" in tag and tag.endswith(f"_{platform.removeprefix('linux_')}")
