@@ -80,4 +80,7 @@ def why_not_of(record: SmokeRecord, composition: Composition) -> str:
     if any(digests and "" not in digests and digests <= ran for digests in ours.values()):
         return ""
     lacks = [f"{len(d - ran)} of {len(d)} digests of {name}" for name, d in ours.items() if d]
+    alone = [model.name for model in composition.models if model.served_by is None]
+    if alone and not lacks:
+        return f"a model does not run by itself, and served-by does not say what runs {', '.join(alone)}"
     return f"not among what ran: {', '.join(lacks) or 'anything that is known of these components'}"
