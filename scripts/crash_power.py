@@ -31,6 +31,8 @@ COPIES = 20
 
 XFS_COMMIT = Path("/proc/sys/fs/xfs/xfssyncd_centisecs")
 SELDOM = "30000"
+USUAL = "3000\n"
+"""The kernel's own, where xfs is loaded for the first time by us."""
 
 
 class Missing(Exception):
@@ -65,6 +67,17 @@ def mounted(kind: str, image: Path, at: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", at], check=True, capture_output=True)
+
+
+@contextmanager
+def xfs_as_before() -> Iterator[None]:
+    """The host's timer of xfs, which `prepare` sets, is put back."""
+    before = XFS_COMMIT.read_text() if XFS_COMMIT.exists() else USUAL
+    try:
+        yield
+    finally:
+        if XFS_COMMIT.exists() and XFS_COMMIT.read_text() != before:
+            XFS_COMMIT.write_text(before)
 
 
 def try_power(
