@@ -213,11 +213,7 @@ def _prove_ranges(
     """Where ranges make a blob whole, hash it; those that are not the signed bytes are held no more."""
     findings = []
     travelling = statement.travelling
-    complete = {
-        digest: _pieces(digest, places)
-        for digest in sorted(held.ranges.keys() - held.whole)
-        if held.ranges[digest] == [(0, travelling[digest].size)]
-    }
+    complete = {digest: _pieces(digest, places) for digest in held.complete(travelling)}
 
     def prove(digest: Sha256, stop: Event) -> bool:
         return hash_ranges(complete[digest], progress, stop) == travelling[digest].sha384

@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from airgap.errors import InputError
 from airgap.model import Sha256
+from airgap.trust.blobs import StatedBlob
 from airgap.trust.statement import Statement
 from airgap.volumes import Item, Medium, company, cut
 
@@ -37,6 +38,14 @@ class Held:
         if touching:
             begin, end = min(begin, touching[0][0]), max(end, touching[-1][1])
         ranges[first:last] = [(begin, end)]
+
+    def complete(self, blobs: Mapping[Sha256, StatedBlob]) -> list[Sha256]:
+        """Those of `blobs`, sorted, of which every byte is there in ranges, and which are not whole yet."""
+        return [
+            digest
+            for digest, ranges in sorted(self.ranges.items())
+            if digest not in self.whole and ranges == [(0, blobs[digest].size)]
+        ]
 
     def covers(self, item: Item) -> bool:
         """Whether every byte of an item is there."""

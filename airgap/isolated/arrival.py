@@ -209,12 +209,7 @@ class Arrival:
 
     def pending(self, statement: Statement) -> list[Sha256]:
         """Blobs of which all ranges are there, and which have no name yet. Raises HostError."""
-        held, travelling = self.held(statement), statement.travelling
-        return [
-            digest
-            for digest, ranges in sorted(held.ranges.items())
-            if digest not in held.whole and ranges == [(0, travelling[digest].size)]
-        ]
+        return self.held(statement).complete(statement.travelling)
 
     def assemble(self, statement: Statement, progress: Progress) -> list[Finding]:
         """Make blobs of ranges that are all there; findings of those that lied. Raises HostError."""
