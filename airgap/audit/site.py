@@ -96,7 +96,7 @@ class Placed:
     @property
     def readers(self) -> int:
         """As `Media.readers`: of the slowest to seek."""
-        return min((media.readers for media in self._places.values()), default=1)
+        return min((media.readers for media in set(self._places.values())), default=1)
 
     def open(self, path: str) -> AbstractContextManager[Callable[[memoryview], int]]:
         """As `Media.open`."""

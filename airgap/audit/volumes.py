@@ -45,7 +45,8 @@ class Together:
     @property
     def readers(self) -> int:
         """As `Media.readers`: of the slowest to seek."""
-        return min((piece.media.readers for pieces in self._pieces.values() for piece in pieces), default=1)
+        media = {piece.media for pieces in self._pieces.values() for piece in pieces}
+        return min((one.readers for one in media), default=1)
 
     def holds(self, digest: Sha256) -> bool:
         return str(blob_path(digest)) in self._pieces
