@@ -38,8 +38,9 @@ from airgap.units import amount
 from airgap.workers import run_all
 
 JOBS = 8
-MEND = "mend its source, then check again"
 """Requests at a time."""
+
+MEND = "mend its source, then check again"
 
 CONFIG = "config.json"
 

@@ -17,7 +17,7 @@ from airgap.connected.resolver_protocol import Choice
 from airgap.connected.source import Context
 from airgap.connected.transfer import HttpRefusal, TooLarge
 from airgap.decode import Fields, parse_base64, parse_json
-from airgap.errors import InputError, SourceError
+from airgap.errors import AirgapError, InputError, SourceError
 from airgap.model import (
     PROVENANCE_SUFFIX,
     Finding,
@@ -78,9 +78,9 @@ def _ask(wheel: LockedFile, url: str, logins: Sequence[str], context: Context, s
         reply = context.transfer.get(url, what=path, max_bytes=MAX_PROVENANCE, auth=login_for(url, logins))
         publishers = read_provenance(reply.body, wheel.path, wheel.sha256)
     except (InputError, TooLarge) as error:
-        return Provenance(ProvenanceState.FAILED, reason=_one_line(error)), None
+        return Provenance(ProvenanceState.FAILED, reason=one_line(error)), None
     except HttpRefusal as refusal:
-        return Provenance(ProvenanceState.UNKNOWN, reason=_one_line(refusal)), None
+        return Provenance(ProvenanceState.UNKNOWN, reason=one_line(refusal)), None
     except SourceError:
         silent.add(host)
         return unasked
@@ -90,8 +90,9 @@ def _ask(wheel: LockedFile, url: str, logins: Sequence[str], context: Context, s
     return Provenance(ProvenanceState.PRESENT, publishers, files=(path,)), file
 
 
-def _one_line(error: InputError | SourceError) -> str:
-    return re.sub(r"\s+", " ", error.message)[:500]
+def one_line(error: AirgapError) -> str:
+    """Why nothing is carried, as a lock keeps it: no more than a line."""
+    return " ".join(error.message.split())[:500]
 
 
 def read_provenance(data: bytes, wheel: str, sha256: Sha256) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ that each is about exactly this image; signatures are not judged.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from airgap.connected.provenance import one_line
 from airgap.connected.registry import Registry
 from airgap.connected.source import Context
 from airgap.connected.transfer import TooLarge
@@ -51,9 +52,9 @@ def with_signature(artifact: ContainerArtifact, registry: Registry, context: Con
         except TooLarge:
             raise
         except SourceError as error:  # it is asked no more: each request would cost all the retries
-            reason = _one_line(error)
+            reason = one_line(error)
     except (InputError, IntegrityError, TooLarge) as error:
-        return replace(artifact, signature=Provenance(ProvenanceState.FAILED, reason=_one_line(error)))
+        return replace(artifact, signature=Provenance(ProvenanceState.FAILED, reason=one_line(error)))
     if not search.manifests:
         state = ProvenanceState.UNKNOWN if reason else ProvenanceState.ABSENT
         return replace(artifact, signature=Provenance(state, reason=reason))
@@ -130,10 +131,6 @@ class _Search:
         origin = self._registry.document_origin(blob.digest) if manifest else self._registry.blob_origin(blob)
         path = BundlePath(f"blobs/sha256/{blob.digest}")
         self.files.setdefault(blob.digest, LockedFile(path, blob.size, blob.digest, origin, blob.media_type))
-
-
-def _one_line(error: InputError | IntegrityError | SourceError) -> str:
-    return " ".join(error.message.split())[:500]
 
 
 def judge(artifact: ContainerArtifact) -> Iterator[Finding]:
