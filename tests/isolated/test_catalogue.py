@@ -19,11 +19,6 @@ Read = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return bundles.pin(tmp_path / "site")
-
-
-@pytest.fixture
 def weights(tmp_path: Path) -> Path:
     return tmp_path / "data" / "weights"
 

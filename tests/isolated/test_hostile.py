@@ -5,7 +5,6 @@ import io
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -47,17 +46,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundle(made: Path) -> Path:
     return made / "bundle"
-
-
-@pytest.fixture
-def volumes(made: Path, tmp_path: Path) -> list[Path]:
-    shutil.copytree(made / "volumes", tmp_path / "volumes")
-    return sorted((tmp_path / "volumes").iterdir())
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return bundles.pin(tmp_path / "site")
 
 
 def airgap(*arguments: str | Path, site: Path) -> int:

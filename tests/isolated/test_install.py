@@ -27,11 +27,6 @@ from tests import bundles
 from tests.isolated.sites import problems, snapshot
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return bundles.pin(tmp_path / "site")
-
-
 def installing(bundle: Path, site: Path, *options: str) -> int:
     return run(["install", str(bundle), "--site", str(site), *options])
 

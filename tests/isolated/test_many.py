@@ -24,11 +24,6 @@ from tests.isolated.sites import problems, snapshot
 Read = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return bundles.pin(tmp_path / "site")
-
-
 def installing(site: Path, *arguments: str | Path) -> int:
     return run(["install", *map(str, arguments), "--site", str(site)])
 

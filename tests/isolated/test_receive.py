@@ -38,17 +38,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-@pytest.fixture
-def volumes(made: Path, tmp_path: Path) -> list[Path]:
-    shutil.copytree(made / "volumes", tmp_path / "volumes")
-    return sorted((tmp_path / "volumes").iterdir())
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return bundles.pin(tmp_path / "site")
-
-
 class Airgap:
     """Runs a verb on the site with --json, and returns what it said."""
 

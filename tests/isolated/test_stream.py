@@ -32,11 +32,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return bundles.pin(tmp_path / "site")
-
-
 def airgap(*arguments: str | Path, data: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
     argv = [sys.executable, "-m", "airgap", *arguments]
     done = subprocess.run(argv, input=data, capture_output=True, check=False)
