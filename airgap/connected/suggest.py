@@ -8,10 +8,11 @@ from airgap.connected.offers import Places
 from airgap.connected.opener import Opener
 from airgap.connected.source import Context
 from airgap.manifest import Manifest, WheelsRequest
+from airgap.model import Kind
 from airgap.readiness.components import Composition
-from airgap.readiness.judgement import Report, Verdict
-from airgap.readiness.search import Search, opened
-from airgap.readiness.suggestions import Suggested
+from airgap.readiness.judgement import Judgement, Report, Verdict
+from airgap.readiness.search import Search, opened, packages_named
+from airgap.readiness.suggestions import Suggested, Unsearched
 
 
 def suggest(
@@ -37,5 +38,23 @@ def suggest(
                 catalogue = Catalogue(places[stack.name], composition.target, opener)
                 found.append(Search(opened(stack), models, composition.target, catalogue).run())
     known = {(block.rule, block.subject) for one in found for block in one.blocks}
-    others = tuple(block for block in blocks if (block.rule, block.subject) not in known)
+    others = tuple(
+        Unsearched(block, _why(block, composition))
+        for block in blocks
+        if (block.rule, block.subject) not in known
+    )
     return Suggested(tuple(found), others, meter.requests, limit, meter.traffic)
+
+
+def _why(block: Judgement, composition: Composition) -> str:
+    """Why no release was looked for: it is about packages in an image, or about no package."""
+    served = {model.name: model.server for model in composition.models}
+    for stack in composition.stacks:
+        mine = stack.name in (block.subject, served.get(block.subject))
+        if (
+            stack.kind is Kind.CONTAINER
+            and mine
+            and (block.subject == stack.name or packages_named(block, stack))
+        ):
+            return f"{stack.name} is an image, in which no release changes anything: choose or build another"
+    return "no release of a package changes it"

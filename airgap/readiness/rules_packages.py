@@ -192,7 +192,9 @@ def judge_cuda(stack: Stack, target: Target) -> Iterator[Judgement]:
     if (torch is None or not isinstance(cuda, str)) and (linking := _linking(stack)):
         yield _judge_linked(stack, target, linking)
     elif torch is None or cuda is None:
-        yield CUDA.unknown(stack.name, "no torch was read, so its CUDA is not known", settle=LOCK_FIRST)
+        yield CUDA.unknown(
+            stack.name, "no torch was read, so its CUDA is not known", settle=_settle_cuda(stack)
+        )
     elif isinstance(cuda, NotUnderstood):
         yield CUDA.unknown(stack.name, str(cuda), settle="print torch.version.cuda on a staging host")
     elif not cuda and stack.find("vllm") is None:
@@ -218,6 +220,15 @@ def judge_cuda(stack: Stack, target: Target) -> Iterator[Judgement]:
 
 
 _TORCH = "torch/version.py"
+
+
+def _settle_cuda(stack: Stack) -> str:
+    """What helps where no torch was read: another lock only where none has chosen one yet."""
+    why = stack.unread.get("torch")
+    if why or not stack.closed:
+        return why.settle if why else LOCK_FIRST
+    place = "in" if stack.kind is Kind.CONTAINER else "on a staging host with"
+    return f"run python -c 'import torch; print(torch.version.cuda)' {place} {stack.name}"
 
 
 def _linking(stack: Stack) -> GpuCode | None:

@@ -132,7 +132,7 @@ class Search:
         self._goal = {
             _key(block, self.stack): block
             for block in self._before.judgements(Verdict.BLOCKED)
-            if _named(block, self.stack)
+            if packages_named(block, self.stack)
         }
 
     def run(self) -> Found:
@@ -159,7 +159,7 @@ class Search:
     def _look(self, found: list[Suggestion], vain: list[Vain]) -> None:
         """One search for what clears all of the goal."""
         before = len(found)
-        named = {name for block in self._goal.values() for name in _named(block, self.stack)}
+        named = {name for block in self._goal.values() for name in packages_named(block, self.stack)}
         involved = sorted(named, key=self._order)
         walks = {name: self._walk(name) for name in involved}
         for newer in (True, False):
@@ -231,7 +231,7 @@ class Search:
         allowed = {_key(j, self.stack) for j in self._before.judgements(Verdict.BLOCKED)} - self._goal.keys()
         for block in report.judgements(Verdict.BLOCKED):
             if _key(block, stack) not in allowed:
-                self._partners |= _named(block, stack) & {p.key for p in self.stack.packages}
+                self._partners |= packages_named(block, stack) & {p.key for p in self.stack.packages}
                 return block.gap
         if not complete:
             return ""
@@ -338,7 +338,7 @@ def _requires(package: Distribution) -> set[str]:
     return {name for line in package.metadata.requires if (name := _name(line))}
 
 
-def _named(judgement: Judgement, stack: Stack) -> set[str]:
+def packages_named(judgement: Judgement, stack: Stack) -> set[str]:
     """The packages of the stack that a judgement is about."""
     return {name for thing in judgement.things if (name := _names(stack).get(thing))}
 

@@ -6,6 +6,15 @@ from dataclasses import dataclass
 
 from airgap.readiness.judgement import Judgement
 from airgap.readiness.search import Found, Suggestion, Vain
+from airgap.units import human_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unsearched:
+    """A block for which no release was looked for, and why."""
+
+    block: Judgement
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +22,7 @@ class Suggested:
     """The searches of all sets, and what they cost of the `limit` requests that were allowed."""
 
     found: tuple[Found, ...]
-    others: tuple[Judgement, ...]
-    """Blocks for which nothing was searched."""
+    others: tuple[Unsearched, ...]
     requests: int
     limit: int
     traffic: int
@@ -25,7 +33,10 @@ class Suggested:
             "limit": self.limit,
             "traffic_bytes": self.traffic,
             "sets": [_as_json(found) for found in self.found],
-            "not_searched": [block.message for block in self.others],
+            "not_searched": [
+                {"subject": one.block.subject, "message": one.block.message, "why": one.why}
+                for one in self.others
+            ],
         }
 
 
@@ -33,11 +44,12 @@ def render_suggested(suggested: Suggested) -> list[str]:
     """Lines for a person; `requirements = […]` is TOML as the manifest takes it."""
     if not suggested.found and not suggested.others:
         return ["nothing is blocked, so nothing was searched"]
-    cost = f"{suggested.requests} of at most {suggested.limit} requests, {suggested.traffic / 1e6:.1f} MB"
+    cost = f"{suggested.requests} of at most {suggested.limit} requests, {human_bytes(suggested.traffic)}"
     lines = ["", f"suggested, each judged by the same rules: {cost}"]
     for found in suggested.found:
         lines += _found(found)
-    lines += [f"not searched: {block.subject}: {block.message}" for block in suggested.others]
+    for one in suggested.others:
+        lines += [f"not searched: {one.block.subject}: {one.block.message}", f"    {one.why}"]
     return lines
 
 

@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 from airgap.model import Target
 from airgap.readiness.judgement import Judged, Judgement, Report, Verdict
+from airgap.units import human_bytes
 
 HEAD = ("component", "verdict", "gap", "what clears it")
 MIN_WIDTH = 80
@@ -120,6 +121,6 @@ def _total(report: Report) -> str:
     unknown = len(report.judgements(Verdict.UNKNOWN))
     decided = sum(component.decided for component in report.components)
     rules = sum(len(component.rules) for component in report.components)
-    fetched = f"; {report.traffic / 1e6:.1f} MB were fetched to read it" if report.traffic else ""
+    fetched = f"; {human_bytes(report.traffic)} were fetched to read it" if report.traffic else ""
     counts = f"{blocked} blocked, {unknown} unknown, {decided} of {rules} rules decided"
     return f"{report.verdict.value}: {counts}{fetched}"

@@ -143,7 +143,7 @@ def test_the_table_and_the_proof(tmp_path: Path, index: Index, capsys: pytest.Ca
 
     path = manifest(tmp_path, index, "vllm==1.0", "transformers==5.0")
     assert run(["check", str(path)]) == 5
-    shown = re.sub(r"[0-9.]+ MB were", "TRAFFIC were", capsys.readouterr().out)
+    shown = re.sub(r"[0-9.]+ [kM]?B were", "TRAFFIC were", capsys.readouterr().out)
     shown = re.sub(r"[0-9]+ days ago", "AGE days ago", shown)
     for word, (_, data) in {"VLLM": vllm("1.0", "<5"), "TRANSFORMERS": transformers("5.0")}.items():
         shown = shown.replace(hashlib.sha256(data).hexdigest(), word)

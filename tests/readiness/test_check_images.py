@@ -168,6 +168,23 @@ def test_without_torch_the_cuda_that_the_modules_link_needs_a_driver(judged: Any
     assert found["evidence"][0]["member"] == f"/{KERNELS}"
 
 
+def test_without_either_another_lock_does_not_help(judged: Any) -> None:
+    _, rules = judged(VLLM | NEW, target=L4)
+    [found] = rules["cuda-driver"]
+    assert (found["verdict"], found["message"]) == ("unknown", "no torch was read, so its CUDA is not known")
+    assert found["remedy"] == "run python -c 'import torch; print(torch.version.cuda)' in server"
+
+
+def test_a_torch_that_is_ambiguous_says_what_settles_it(judged: Any) -> None:
+    torch = {
+        f"{site}/torch-2.{n}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: torch\nVersion: 2.{n}\n"
+        for n, site in enumerate((SITE, "usr/lib/python3/dist-packages"))
+    }
+    _, rules = judged(VLLM | NEW | torch, target=L4)
+    [found] = rules["cuda-driver"]
+    assert found["remedy"] == "leave one of them in the image"
+
+
 # ------------------------------------------------------------------ code that serves
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from airgap.cli import run
 from tests.readiness.compositions import GEMMA
+from tests.readiness.served import OLD, VLLM, image
 from tests.readiness.test_check_cli import PASSWORD, manifest, transformers, vllm
 from tests.readiness.test_field_note import MANIFEST
 from tests.servers.index import Index
@@ -123,7 +124,30 @@ def test_what_no_release_changes_is_named(
     found = suggested(capsys, str(path))
     assert found["requests"] == 0
     assert "no release of what was asked for" in found["sets"][0]["why_not"]
-    assert ["NVFP4 on Old" in message for message in found["not_searched"]] == [True]
+    [left] = found["not_searched"]
+    assert "NVFP4 on Old" in left["message"]
+    assert left["why"] == "no release of a package changes it"
+
+
+def test_what_an_image_holds_is_not_searched_and_it_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image(tmp_path / "image", VLLM | OLD)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "tiny", "architectures": ["Tiny"]}')
+    path = tmp_path / "m.toml"
+    path.write_text(
+        '[bundle]\nname = "m"\nversion = "1"\n'
+        '[target]\npython = "3.12"\nplatform = "linux/amd64"\nglibc = "2.35"\n'
+        '[[containers]]\nname = "server"\nlayout = "image"\n'
+        '[[models]]\nname = "tiny-model"\npath = "model"\nserved-by = "server"\n'
+    )
+    [left] = suggested(capsys, str(path))["not_searched"]
+    assert left["subject"] == "tiny-model" and "transformers 4.0" in left["message"]
+    why = "server is an image, in which no release changes anything: choose or build another"
+    assert left["why"] == why
+    assert run(["check", str(path), "--suggest"]) == 5
+    assert f"\n    {why}\n" in capsys.readouterr().out
 
 
 def test_a_locked_manifest_is_searched_too(
