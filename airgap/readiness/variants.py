@@ -86,7 +86,7 @@ def choose(candidates: Sequence[Candidate], gpu: Gpu) -> Choice:
         for index, candidate in enumerate(candidates)
         if supports[index] is not Support.REFUSED and _fits(candidate, gpu)
     ]
-    chosen = min(possible, key=lambda index: (supports[index], index), default=None)
+    chosen = min(possible, key=lambda index: supports[index], default=None)  # of equal ones the first
     reasons = []
     for index, candidate in enumerate(candidates):
         said = f"{_supported(candidate.format, supports[index], gpu)}; {_sized(candidate, gpu)}"

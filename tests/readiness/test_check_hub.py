@@ -10,6 +10,7 @@ from huggingface_hub import close_session
 
 from airgap.cli import run
 from airgap.connected import hub as hub_module
+from tests.images import sha256
 from tests.servers.hub import Hub
 
 NVFP4 = Path(__file__).parents[1] / "data" / "nvfp4"
@@ -72,6 +73,9 @@ def test_a_relabelled_one_is_refuted_and_the_tensor_named(
     code, rules = checked(tmp_path, capsys)
     assert (code, rules["nvfp4-proof"]["verdict"]) == (5, "blocked")
     assert "tensor" in rules["nvfp4-proof"]["message"]
+    weights = "tiny/model.safetensors", sha256((NVFP4 / "bf16" / "model.safetensors").read_bytes())
+    for rule in ("nvfp4-proof", "weights-memory"):
+        assert weights in [(e["source"], e["sha256"]) for e in rules[rule]["evidence"]], rule
 
 
 def test_a_gate_without_a_token_is_unknown_and_says_what_to_do(

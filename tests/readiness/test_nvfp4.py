@@ -252,6 +252,36 @@ def test_a_weight_put_back_in_bf16_is_refuted_by_its_scales() -> None:
     assert f"tensor '{DOWN}.weight_scale" in refuted(with_tensors(load("modelopt"), change))
 
 
+@pytest.mark.parametrize(
+    ("case", "left"),
+    [
+        ("modelopt", "weight_scale"),
+        ("modelopt", "weight_scale_2"),
+        ("compressed-tensors", "weight_scale"),
+        ("compressed-tensors", "weight_global_scale"),
+    ],
+)
+def test_one_scale_that_was_forgotten_is_enough(case: str, left: str) -> None:
+    def change(tensors: dict[str, Stored]) -> None:
+        for name in [name for name in tensors if name.startswith(f"{DOWN}.") and not name.endswith(left)]:
+            del tensors[name]
+        tensors[f"{DOWN}.weight"] = zeros("BF16", 32, 64)
+
+    reason = refuted(with_tensors(load(case), change))
+    assert reason == f"tensor '{DOWN}.{left}' scales no packed weight of its name"
+
+
+def test_the_scale_of_a_weight_in_int4_is_not_one_that_was_forgotten() -> None:
+    def change(tensors: dict[str, Stored]) -> None:
+        for name in [name for name in tensors if name.startswith(f"{DOWN}.")]:
+            del tensors[name]
+        tensors[f"{DOWN}.weight_packed"] = zeros("I32", 32, 8)
+        tensors[f"{DOWN}.weight_scale"] = zeros("BF16", 32, 1)
+
+    found = assessed(with_tensors(load("bf16"), change))
+    assert (found.format, found.faults) == ("INT4", ())
+
+
 def test_a_layer_left_behind_is_refuted_by_its_like() -> None:
     def change(tensors: dict[str, Stored]) -> None:
         for ending in ("weight_scale", "weight_scale_2", "input_scale"):
