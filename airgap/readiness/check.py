@@ -13,14 +13,11 @@ from airgap.readiness.rules_models import (
     ARCHITECTURE,
     METHOD,
     MODEL_TYPE,
-    NVFP4,
-    is_nvfp4,
     judge_architecture,
     judge_method,
     judge_model_type,
-    judge_nvfp4,
-    nvfp4_support,
 )
+from airgap.readiness.rules_nvfp4 import NVFP4, PROOF, is_nvfp4, judge_nvfp4, judge_proof, nvfp4_support
 from airgap.readiness.rules_packages import (
     CUDA,
     IMPORTS,
@@ -39,7 +36,7 @@ from airgap.readiness.rules_runtime import (
     judge_gate,
     judge_remote_code,
 )
-from airgap.readiness.rules_weights import MEMORY, PICKLE, PROOF, judge_memory, judge_pickles, judge_proof
+from airgap.readiness.rules_weights import MEMORY, PICKLE, judge_memory, judge_pickles
 
 STACK_RULES: tuple[Callable[[Stack, Target], Iterable[Judgement]], ...] = (
     judge_pins,

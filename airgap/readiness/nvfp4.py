@@ -90,8 +90,11 @@ class Proof:
     reasons: tuple[Reason, ...] = ()
 
 
-def prove_nvfp4(checkpoints: Sequence[Checkpoint]) -> Proof:
-    """Judge the claim that a model is NVFP4: one checkpoint of it at least, and none quantised otherwise."""
+def prove_nvfp4(checkpoints: Sequence[Checkpoint], *, alone: bool = True) -> Proof:
+    """Judge the claim that a model is NVFP4: one checkpoint of it at least, and none quantised otherwise.
+
+    Not `alone`, weights may be quantised otherwise beside it, as far as that is declared.
+    """
     damaged = [Reason("", f"{damage.path}: {damage.message}") for c in checkpoints for damage in c.damaged]
     if damaged:
         return Proof(Verdict.REFUTED, tuple(damaged[:MAX_REASONS]))
@@ -103,8 +106,8 @@ def prove_nvfp4(checkpoints: Sequence[Checkpoint]) -> Proof:
     faults = tuple(fault for quantization in seen for fault in quantization.faults)
     if faults:
         return Proof(Verdict.REFUTED, faults[:MAX_REASONS])
-    wrong = [q for q in seen if q.format != Format.NVFP4 and q.quantized_parameters]
-    if wrong or not any(q.format == Format.NVFP4 for q in seen):
+    wrong = [q for q in seen if alone and q.format != Format.NVFP4 and q.quantized_parameters]
+    if wrong or not any(q.variant for q in seen):
         worst = max(wrong or seen, key=lambda quantization: quantization.size)
         return Proof(Verdict.REFUTED, (worst.witness or Reason("", "no tensor is NVFP4"),))
     return Proof(Verdict.PROVEN)

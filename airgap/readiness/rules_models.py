@@ -6,13 +6,12 @@ from airgap.model import Kind, Target
 from airgap.readers.model_config import Declaration, ModelConfig
 from airgap.readers.python_syntax import NotUnderstood
 from airgap.readers.python_tables import Entry
-from airgap.readiness.components import Distribution, Model, Stack, version_key
+from airgap.readiness.components import Distribution, Model, Stack
 from airgap.readiness.judgement import Evidence, Judgement, Rule
 
 MODEL_TYPE = Rule("model-type", 1, "transformers, or vLLM itself, has a configuration for the model's type")
 ARCHITECTURE = Rule("architecture", 1, "vLLM has an implementation of the model's architecture")
 METHOD = Rule("quantization-method", 1, "vLLM knows the method by which the weights are quantised")
-NVFP4 = Rule("nvfp4-gpu", 1, "the target's GPU runs NVFP4")
 
 _TYPES = "transformers/models/auto/configuration_auto.py"
 _CONFIGS = "vllm/transformers_utils/config.py"
@@ -243,7 +242,7 @@ def _judge_methods(model: Model, methods: tuple[str, ...], stack: Stack) -> Iter
             gap=f"{vllm.label} lacks {method}",
             things=(f"quantisation {method}", vllm.label),
             evidence=[
-                *(where for name, where in _declared(model) if name == method),
+                *(where for name, where in declarations(model) if name == method),
                 vllm.states(_QUANTIZATION, f"QuantizationMethods has no {method!r}"),
             ],
             remedy=f"a vllm that has {method}, or the model in another quantisation",
@@ -263,16 +262,10 @@ def _judge_methods(model: Model, methods: tuple[str, ...], stack: Stack) -> Iter
 
 def methods_of(model: Model) -> tuple[str, ...]:
     """The names by which vLLM looks the declared quantisation up; modelopt's NVFP4 is one of its own."""
-    return tuple(dict.fromkeys(name for name, _ in _declared(model)))
+    return tuple(dict.fromkeys(name for name, _ in declarations(model)))
 
 
-def says_nvfp4(model: Model) -> list[Evidence]:
-    """Where the model is called NVFP4: its own files, else the manifest."""
-    declared = [where for _, where in _declared(model)]
-    return declared or [Evidence("the manifest", text=f"quantization = {model.claim!r}")]
-
-
-def _declared(model: Model) -> list[tuple[str, Evidence]]:
+def declarations(model: Model) -> list[tuple[str, Evidence]]:
     """Every declaration of a method: vLLM's name for it, and the file that says it."""
     found = [(model.config.quantization, "config.json")] if model.config else []
     found += [(c.hf_quant_config, c.at("hf_quant_config.json")) for c in model.checkpoints]
@@ -291,59 +284,6 @@ def _declared(model: Model) -> list[tuple[str, Evidence]]:
 def _written(declared: Declaration) -> str:
     algorithm = f" ({declared.algorithm})" if declared.algorithm else ""
     return f"quant_method: {declared.method}{algorithm}"
-
-
-NVFP4_NATIVE, NVFP4_FALLBACK = (10, 0), (7, 5)
-"""Least compute capabilities, measured on vLLM 0.19.0: below the second it refuses."""
-
-
-def nvfp4_support(target: Target) -> str:
-    """`native`, `fallback`, `refused`, or `unknown` where the target names no GPU."""
-    if target.gpu is None:
-        return "unknown"
-    capability = version_key(target.gpu.compute_capability)
-    if capability >= NVFP4_NATIVE:
-        return "native"
-    return "fallback" if capability >= NVFP4_FALLBACK else "refused"
-
-
-def is_nvfp4(model: Model) -> bool:
-    """By declaration or claim: whether the tensors agree is another rule's question."""
-    declared = [model.config.quantization if model.config else None]
-    declared += [checkpoint.hf_quant_config for checkpoint in model.checkpoints]
-    words = [model.claim, *(f"{d.algorithm} {' '.join(g.format for g in d.groups)}" for d in declared if d)]
-    return any("nvfp4" in word.lower() for word in words)
-
-
-def judge_nvfp4(model: Model, target: Target) -> Iterator[Judgement]:
-    """NVFP4 on the target's compute capability."""
-    if not is_nvfp4(model):
-        return
-    support = nvfp4_support(target)
-    if target.gpu is None:
-        yield NVFP4.unknown(model.name, "[target] names no GPU", settle="add gpu = { … } to [target]")
-        return
-    gpu = f"{target.gpu.name} (compute capability {target.gpu.compute_capability})"
-    evidence = says_nvfp4(model)
-    if support == "native":
-        yield NVFP4.clear(model.name, f"NVFP4 is native on {gpu}", evidence=evidence)
-    elif support == "fallback":
-        yield NVFP4.clear(
-            model.name,
-            f"NVFP4 is not native on {gpu}: vLLM falls back to Marlin, weights only (measured on 0.19.0)",
-            evidence=evidence,
-            remedy="a variant in FP8 or INT4 if speed matters; 10.0 and above run NVFP4 natively",
-            warning=True,
-        )
-    else:
-        yield NVFP4.blocked(
-            model.name,
-            f"vLLM refuses NVFP4 on {gpu}; it needs 7.5 or above (measured on 0.19.0)",
-            gap=f"{target.gpu.compute_capability} cannot run NVFP4",
-            things=("NVFP4", gpu),
-            evidence=evidence,
-            remedy="a variant in another quantisation, or a GPU of 7.5 or above",
-        )
 
 
 def _has_own_config(config: ModelConfig) -> bool:

@@ -1,15 +1,12 @@
-"""Rules over a model's weights, read from safetensors headers (`nvfp4`, `weights`)."""
+"""Rules over the bytes and the form of a model's weights, read from safetensors headers (`weights`)."""
 
 from collections.abc import Iterator
 
 from airgap.model import Gpu, Target
-from airgap.readiness import nvfp4
 from airgap.readiness.components import Model, counted
 from airgap.readiness.judgement import Evidence, Judgement, Rule
-from airgap.readiness.rules_models import is_nvfp4, says_nvfp4
 from airgap.readiness.weights import loaded_pickles, tensor_bytes, unweighed
 
-PROOF = Rule("nvfp4-proof", 1, "weights that are called NVFP4 are NVFP4")
 MEMORY = Rule("weights-memory", 1, "the bytes of the weights fit the memory of the target's GPUs")
 PICKLE = Rule("weights-pickle", 1, "no weights are pickles, which run code when they are loaded")
 
@@ -17,38 +14,6 @@ GIB = 2**30
 
 _FILES = 5
 """Files named as evidence; a large model has hundreds."""
-
-
-def judge_proof(model: Model, target: Target) -> Iterator[Judgement]:
-    """What the manifest or the configs call NVFP4, against the tensors."""
-    if not is_nvfp4(model):
-        return
-    proof = nvfp4.prove_nvfp4(model.checkpoints)
-    reason = "; ".join(str(reason) for reason in proof.reasons[:3])
-    match proof.verdict:
-        case nvfp4.Verdict.PROVEN:
-            yield PROOF.clear(model.name, "every tensor that should be NVFP4 is; the rest is as declared")
-        case nvfp4.Verdict.UNDECIDED:
-            yield PROOF.unknown(
-                model.name, f"it is called NVFP4; {reason}", settle="add its weights, as safetensors"
-            )
-        case nvfp4.Verdict.REFUTED:
-            yield PROOF.blocked(
-                model.name,
-                f"it is called NVFP4, and is not: {reason}",
-                gap="is not the NVFP4 it is called",
-                things=("the claim of NVFP4", "the tensors"),
-                evidence=[*says_nvfp4(model), *(_tensor(model, r) for r in proof.reasons[:3])],
-                remedy="a checkpoint that is NVFP4, or correct quantization",
-            )
-
-
-def _tensor(model: Model, reason: nvfp4.Reason) -> Evidence:
-    for checkpoint in model.checkpoints:
-        for file, header in checkpoint.headers.items():
-            if any(tensor.name == reason.tensor for tensor in header.tensors):
-                return model.shows(checkpoint.at(file), str(reason))
-    return Evidence(model.name, text=str(reason))
 
 
 def judge_memory(model: Model, target: Target) -> Iterator[Judgement]:

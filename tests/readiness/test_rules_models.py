@@ -20,11 +20,10 @@ from airgap.readiness.rules_models import (
     judge_architecture,
     judge_method,
     judge_model_type,
-    judge_nvfp4,
-    nvfp4_support,
 )
+from airgap.readiness.rules_nvfp4 import judge_nvfp4, judge_proof, nvfp4_support
 from airgap.readiness.rules_runtime import judge_downloads, judge_gate, judge_remote_code
-from airgap.readiness.rules_weights import judge_memory, judge_pickles, judge_proof
+from airgap.readiness.rules_weights import judge_memory, judge_pickles
 from tests.readiness.compositions import TARGET, gpu, model, package, stack, table, vllm_tables
 
 BLOCKED, CLEAR, UNKNOWN = Verdict.BLOCKED, Verdict.NO_BLOCKER, Verdict.UNKNOWN

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgap.model import Gpu
-from airgap.readiness.rules_models import nvfp4_support
+from airgap.readiness.rules_nvfp4 import nvfp4_support
 from airgap.readiness.variants import FORMATS, Candidate, Choice, Support, choose, format_of, support_of
 from tests.readiness.compositions import gpu as target_with
 
