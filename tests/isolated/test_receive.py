@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -248,6 +249,33 @@ def test_what_the_site_holds_is_not_read_again(
     assert run(["gc", "--site", str(site), "--keep", "1"]) == 0
     airgap("install", code=0)
     assert run(["status", "--site", str(site), "--verify"]) == 0
+
+
+def test_what_the_site_holds_is_not_taken_for_what_another_statement_says_of_it(
+    made: Path, site: Path, airgap: Airgap, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["install", str(made / "bundle"), "--site", str(site)]) == 0
+    before = installed(site)
+    true = (site / "current" / "models" / "weights" / "big.bin").read_bytes()
+    honest = bundles.model("weights", {"big.bin": true})
+    lie = bytes(len(true))
+    digest = hashlib.sha256(true).hexdigest()
+    lying = replace(
+        honest, blobs={name: lie if name == digest else data for name, data in honest.blobs.items()}
+    )
+    bundles.write_bundle(tmp_path / "lying", [lying], sequence=2)
+    assert run(["split", str(tmp_path / "lying"), "--size", "500kB", "-o", str(tmp_path / "l")]) == 0
+    first, *others = sorted((tmp_path / "l").iterdir())
+    for options in (["--dry-run"], []):
+        lacking = only(airgap("receive", *others, *options, code=10))
+        assert lacking == "1", "the site has a blob of this name, and not the one that is stated"
+    document = airgap("receive", first, code=0)
+    assert document["arrivals"][0]["complete"]
+    [arrived] = site.glob(f"arrivals/*/bundle/blobs/sha256/{digest}")
+    assert arrived.read_bytes() == lie
+    assert run(["install", "--site", str(site)]) == 7
+    assert "someone signed a lie" in capsys.readouterr().err
+    assert installed(site) == before and problems(site) == []
 
 
 def test_gc_recover_and_rollback_leave_an_arrival_alone(
