@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from airgap.audit import code, findings, licences, models
+from airgap.audit import code, findings, licences, models, secrets
 from airgap.audit.evidence import (
     ArtifactFact,
     Ecosystem,
@@ -42,7 +42,7 @@ from airgap.oci import INDEXES, MANIFESTS, ImageManifest, parse_image
 from airgap.tags import normalized_name
 from airgap.units import amount
 
-_PTH = re.compile(r"(?:[^/]+\.data/(?:purelib|platlib)/)?[^/]+\.pth")
+_PTH = re.compile(rf"(?:{code.SITE})?[^/]+\.pth")
 """Where a wheel's `.pth` files become ones that site.py reads."""
 
 _NATIVE = frozenset({"elf", "pe", "mach-o"})
@@ -129,7 +129,8 @@ class Gathered:
             fact = _wheel_fact(artifact.name, file, one, wheel, locked[file.path])
             self.packages.append(package)
             self.wheels.append(fact)
-            self.findings += _judge_wheel(f"{artifact.name}: {file.path}", fact, package, wheel)
+            known = any(not noticed.path for noticed in one.noticed)
+            self.findings += _judge_wheel(f"{artifact.name}: {file.path}", fact, package, wheel, known)
             self._files(artifact.name, {file: one}, package.licence)
 
     def _model(self, artifact: ModelArtifact, seen: Mapping[LockedFile, Contents]) -> None:
@@ -218,10 +219,7 @@ def _noticed(artifact: str, path: str, seen: Contents) -> Iterator[Finding]:
     for one in seen.noticed:
         yield one.rule.at(f"{artifact}: {inner_path(path, one.path)}", one.message, one.evidence)
     for secret in seen.secrets:
-        where = f"line {secret.line}: " if secret.line else ""
-        yield findings.SECRET.at(
-            f"{artifact}: {inner_path(path, secret.path)}", f"{where}{secret.rule}: {secret.shown}"
-        )
+        yield findings.SECRET.at(f"{artifact}: {inner_path(path, secret.path)}", secrets.describe(secret))
 
 
 def _wheel_package(artifact: str, file: LockedFile, wheel: WheelSeen, locked: Package) -> PackageFact:
@@ -283,13 +281,17 @@ _CUT = (findings.BOMB.code, findings.MALFORMED.code, findings.NOT_LOOKED.code)
 """After these the rest of a blob was not looked into."""
 
 
-def _judge_wheel(subject: str, fact: WheelFact, package: PackageFact, wheel: WheelSeen) -> Iterator[Finding]:
+def _judge_wheel(
+    subject: str, fact: WheelFact, package: PackageFact, wheel: WheelSeen, known: bool
+) -> Iterator[Finding]:
+    """`known` is whether there is a finding of the whole file already."""
     record = fact.record
     if fact.yanked is not None:
         reason = f": {fact.yanked}" if fact.yanked else "; it gives no reason"
         yield findings.YANKED.at(subject, f"its index had yanked it when it was locked{reason}")
     if wheel.problem:
-        yield findings.MALFORMED.at(subject, wheel.problem)
+        if not known:
+            yield findings.MALFORMED.at(subject, wheel.problem)
         return
     differences = {
         "changed": record.changed,

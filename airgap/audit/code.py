@@ -18,8 +18,11 @@ MAX_LINE = 300
 _PTH_RUNS = re.compile(r"import[ \t]")
 """site.py, `addpackage`: such a line is executed, every other one is a path."""
 
+SITE = r"[^/]+\.data/(?:purelib|platlib|data/[Ll]ib(?:64)?/(?:python[^/]*/)?(?:site|dist)-packages)/"
+"""What of a wheel's `.data` lands where Python looks (PEP 427; `data` is spread over the environment)."""
+
 STARTUP = re.compile(
-    r"(?:sitecustomize|usercustomize)(?:\.[\w-]+)*\.(?:py|so)|(?:sitecustomize|usercustomize)/__init__\.py"
+    rf"(?:{SITE})?(?:sitecustomize|usercustomize)(?:(?:\.[\w-]+)*\.(?:py|pyc|so)|/__init__\.pyc?)"
 )
 
 KERAS_LAMBDA = re.compile(rb'"class_name":\s*"(?:Lambda|TFOpLambda)"')

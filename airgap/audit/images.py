@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from airgap.audit import findings, secrets
+from airgap.audit import findings, licences, secrets
 from airgap.audit.code import pth_lines
 from airgap.audit.evidence import Account, Ecosystem, ImageFact, PackageFact, PrivilegedFile, Secret
-from airgap.audit.layers import ACCOUNTS, PRIVILEGES, KeptLayer, Replay, is_startup, wanted
+from airgap.audit.layers import ACCOUNTS, PRIVILEGES, KeptLayer, Replay, is_startup, privileged_names, wanted
 from airgap.audit.purl import purl_of
 from airgap.decode import Fields, parse_json
 from airgap.errors import InputError
@@ -38,7 +38,7 @@ def see_image(
     """Put an image together. A layer that is None, or absent, could not be read: its own finding says why."""
     kept = [(layer.digest, layers.get(layer.digest)) for layer in manifest.layers]
     unread = [f"layer sha256:{one}: not looked into" for one, layer in kept if layer is None]
-    privileged = frozenset[str]().union(*(layer.privileged for _, layer in kept if layer))
+    privileged = privileged_names(layer for _, layer in kept if layer)
 
     def holds(path: str) -> bool:
         return wanted(path) or path.rpartition("/")[2] in privileged
@@ -74,7 +74,8 @@ def _seen(
     found += [_privileged(artifact, one) for one in privileged]
     found += _startup(artifact, files)
     found += [
-        findings.SECRET.at(f"{artifact}: {one.path}", f"{one.rule}: {one.shown}") for one in shown.secrets
+        findings.SECRET.at(f"{artifact}: {one.path}", secrets.describe(replace(one, line=0)))
+        for one in shown.secrets
     ]
     fact = ImageFact(
         artifact,
@@ -129,7 +130,7 @@ def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile
     release = inventory.os_release
     distribution, version = release.get("ID", ""), release.get("VERSION_ID", "")
     for package in inventory.distributions:
-        licence = package.metadata.license if package.metadata else ""
+        said = package.metadata
         yield PackageFact(
             Ecosystem.PYPI,
             package.name,
@@ -138,8 +139,8 @@ def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile
             artifact,
             package.path,
             Sha256(package.layer),
-            licence=licence.split("\n")[0][:_LICENCE],
-            requires=tuple(package.metadata.requires) if package.metadata else (),
+            licence=licences.of_package(said.license, said.classifiers) if said else "",
+            requires=tuple(said.requires) if said else (),
         )
     for system in inventory.packages:
         ecosystem = _ECOSYSTEM[system.manager]
@@ -222,20 +223,22 @@ class _Config:
         fields = Fields(without_nulls(parse_json(data, "config", max_bytes=MAX_CONFIG, floats=True)))
         run = fields.optional_table("config") or Fields({})
         environment = [line.partition("=")[::2] for line in run.texts("Env")]
-        labels = run.optional_table("Labels")
-        history = [table.text("created_by", default="") for table in fields.tables("history")]
+        table = run.optional_table("Labels")
+        labels = {key: table.text(key) for key in table.all_keys()} if table else {}
+        entrypoint, command = run.texts("Entrypoint"), run.texts("Cmd")
+        history = [step.text("created_by", default="") for step in fields.tables("history")]
         config = cls(
             str(platform),
             fields.text("created", default=""),
             run.text("User", default=""),
-            run.texts("Entrypoint"),
-            run.texts("Cmd"),
+            entrypoint,
+            command,
             run.text("WorkingDir", default=""),
             tuple(name for name, _ in environment),
             _keys(run, "ExposedPorts"),
             _keys(run, "Volumes"),
-            {key: labels.text(key) for key in labels.all_keys()} if labels else {},
-            tuple(_secrets(environment, history)),
+            labels,
+            tuple(_secrets(environment, labels, (*entrypoint, *command), history)),
         )
         fields.raise_if_bad("config")
         run.raise_if_bad("config")
@@ -247,8 +250,16 @@ def _keys(fields: Fields, name: str) -> tuple[str, ...]:
     return tuple(sorted(table.all_keys())) if table else ()
 
 
-def _secrets(environment: Sequence[tuple[str, str]], history: Sequence[str]) -> Iterator[Secret]:
+def _secrets(
+    environment: Sequence[tuple[str, str]],
+    labels: Mapping[str, str],
+    runs: Sequence[str],
+    history: Sequence[str],
+) -> Iterator[Secret]:
     for name, value in environment:
         yield from secrets.search(f"config: Env {name}", secrets.assignment(name, value))
+    for name, value in labels.items():
+        yield from secrets.search(f"config: label {name}", secrets.assignment(name, value))
+    yield from secrets.search_command("config: command", " ".join(runs))
     for number, line in enumerate(history):
-        yield from secrets.search(f"config: history[{number}]", line)
+        yield from secrets.search_command(f"config: history[{number}]", line)

@@ -1,6 +1,6 @@
 """What is kept of an image's layer while it passes, so that the image can be put together afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from airgap.readers.image import MAX_FILE, MAX_TOTAL, is_evidence
@@ -30,10 +30,20 @@ class KeptLayer:
     entries: tuple[Entry, ...]
     kept: tuple[bytes | None, ...]
 
-    @property
-    def privileged(self) -> frozenset[str]:
-        """The last names of files with setuid or setgid."""
-        return frozenset(e.path.rpartition("/")[2] for e in self.entries if is_privileged(e))
+
+def privileged_names(layers: Iterable[KeptLayer]) -> frozenset[str]:
+    """The last names of files with setuid or setgid, and of hard links to them, in layers or below."""
+    names: set[str] = set()
+    for layer in layers:
+        for entry in layer.entries:
+            linked = entry.kind is EntryKind.HARD_LINK and _last(entry.target) in names
+            if linked or is_privileged(entry):
+                names.add(_last(entry.path))
+    return frozenset(names)
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def is_privileged(entry: Entry) -> bool:

@@ -77,14 +77,27 @@ def expression(text: str) -> str:
 
 def of_classifiers(classifiers: Sequence[str]) -> str:
     """The one licence that trove classifiers name exactly; '' where they name none, or several."""
-    names = {c.rpartition("::")[2].strip() for c in classifiers if c.startswith("License ::")}
-    found = {_TROVE.get(name, "") for name in names - {"OSI Approved"}}
+    found = {_TROVE.get(name, "") for name in _classified(classifiers)}
     return found.pop() if len(found) == 1 else ""
 
 
 def of_package(said: str, classifiers: Sequence[str]) -> str:
-    """A package's licence by its License text and classifiers, as SPDX spells it; else its first line."""
-    return expression(said) or of_classifiers(classifiers) or said.strip().split("\n")[0][:200]
+    """A package's licence by its License text and classifiers, as SPDX spells it; else as it is named there.
+
+    Where License is the text of a licence, the family that a classifier names says more than its first line.
+    """
+    named = said.strip()
+    families = ", ".join(sorted(_classified(classifiers)))
+    if families and ("\n" in named or not named):
+        named = families
+    return expression(said) or of_classifiers(classifiers) or named.split("\n")[0][:200]
+
+
+def _classified(classifiers: Sequence[str]) -> set[str]:
+    """What the trove classifiers name, a licence or a family of them, in their own words."""
+    return {c.rpartition("::")[2].strip() for c in classifiers if c.startswith("License ::")} - {
+        "OSI Approved"
+    }
 
 
 def noncommercial(text: str) -> bool:

@@ -7,6 +7,7 @@ as long as all of it together stays within the blob's `Budget`.
 import bz2
 import io
 import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ OVERSIZE, OVERSIZE_RATIO = 1 << 30, 20
 
 _LZMA_MEMORY = 128 * 1024 * 1024
 
-_COMPRESSED = frozenset({"gzip", "zstd", "xz", "bzip2"})
+_COMPRESSED = frozenset({"gzip", "zstd", "xz", "bzip2", "zlib"})
+_CLOSED = frozenset({"7z", "rar", "squashfs"})
+"""Archives that are not looked into."""
+
 _TEXTS = frozenset({"text", "json", "markup", PRIVATE_KEY})
 _DATA_NAMES = (
     *(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".npy", ".npz", ".msgpack", ".parquet"),
@@ -143,7 +147,7 @@ class Looker:
         self._budget.name()
         head = stream.peek(HEAD)
         whole = len(head) if len(head) < HEAD else size if size >= 0 else 1 << 62
-        kind = sniff(head, whole)
+        kind = sniff(head, whole, path or self._name)
         try:
             self._inside(stream, path, kind, whole, depth)
         except BombError:
@@ -177,6 +181,8 @@ class Looker:
                 self._held_zip(stream, path, depth)
             else:
                 self._unpacked(stream, path, kind, depth)
+        elif kind in _CLOSED:
+            self.seen.notice(findings.NOT_LOOKED, path, f"an archive ({kind}) that is not looked into")
 
     def _judge_type(self, path: str, kind: str) -> None:
         if kind == PRIVATE_KEY:
@@ -282,6 +288,20 @@ class Looker:
                 keeper.add(entry, copy.getvalue() if copy else None)
         if keeper:
             self.seen.layer = keeper.layer()
+        self._end(tar, path)
+
+    def _end(self, tar: TarStream, path: str) -> None:
+        """Cut off between two entries a tar lacks its mark; what lies behind that no engine unpacks."""
+        if not tar.marked:
+            message = "it ends without the mark of an archive's end: entries may be cut off"
+            self.seen.notice(findings.MALFORMED, path, message)
+        behind = 0
+        while data := tar.behind(STEP):
+            self._budget.spend(len(data))
+            behind += len(data) if data.strip(b"\0") else 0
+        if behind:
+            message = "something lies behind the archive's end, which was not looked into"
+            self.seen.notice(findings.MALFORMED, path, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +328,8 @@ def _decompressed(stream: Readable, kind: str, what: str) -> Iterator[Readable]:
     if kind in ("gzip", "zstd"):
         with decompressed(cast(BinaryIO, stream), what) as inner:  # it reads forward alone
             yield inner
+    elif kind == "zlib":
+        yield Chunks(_zlib(stream, what))
     else:
         yield Chunks(_steps(stream, kind, what))
 
@@ -328,6 +350,21 @@ def _steps(stream: Readable, kind: str, what: str) -> Iterator[bytes]:
             if not data and one.needs_input and not one.eof:
                 raise InputError(f"{what}: the compressed data ends early")
         data = one.unused_data.lstrip(b"\0") or stream.read(CHUNK)
+
+
+def _zlib(stream: Readable, what: str) -> Iterator[bytes]:
+    """One stream of zlib, step by step."""
+    one = zlib.decompressobj()
+    while not one.eof:
+        data = one.unconsumed_tail or stream.read(CHUNK)
+        try:
+            out = one.decompress(data, CHUNK)
+        except zlib.error as error:
+            raise InputError(f"{what}: the compressed data is damaged: {error}") from None
+        if out:
+            yield out
+        elif not data:
+            raise InputError(f"{what}: the compressed data ends early")
 
 
 def _take(stream: Readable, count: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,6 +11,7 @@ from airgap.audit.evidence import ModelFact
 from airgap.errors import InputError
 from airgap.model import Finding, ModelArtifact
 from airgap.readers.checkpoint import MAX_DOCUMENT, Checkpoint, read_checkpoints
+from airgap.readers.safetensors import parse_header
 from airgap.readiness.nvfp4 import assess
 from airgap.units import amount
 
@@ -53,6 +54,7 @@ def see_model(artifact: ModelArtifact, kept: Mapping[str, bytes], complained: fr
     for damage in (damage for checkpoint in checkpoints for damage in checkpoint.damaged):
         if damage.path not in complained:
             found.append(findings.MALFORMED.at(f"{name}: {damage.path}", damage.message))
+    found += _aside(artifact, checkpoints, kept, complained)
     remote = _remote_code(artifact, checkpoints)
     if remote:
         message = (
@@ -95,6 +97,23 @@ def see_model(artifact: ModelArtifact, kept: Mapping[str, bytes], complained: fr
     return ModelSeen(fact, tuple(found))
 
 
+def _aside(
+    artifact: ModelArtifact,
+    checkpoints: Sequence[Checkpoint],
+    kept: Mapping[str, bytes],
+    complained: frozenset[str],
+) -> Iterator[Finding]:
+    """Damage of weights that no engine would load by itself: something may lie behind their last tensor."""
+    sizes = {str(file.path): file.size for file in artifact.files}
+    aside = {checkpoint.at(file) for checkpoint in checkpoints for file in checkpoint.set_aside}
+    for path in sorted(aside & kept.keys() - complained):
+        try:
+            parse_header(kept[path], sizes[path], path)
+        except InputError as error:
+            message = error.message.removeprefix(f"{path}: ")
+            yield findings.MALFORMED.at(f"{artifact.name}: {path}", message)
+
+
 def judge_terms(subject: str, licence: str, name: str = "") -> list[Finding]:
     """What an auditor must know of the terms that `licence`, or else `name`, stand for."""
     said = name or licence if licence.lower() in ("other", "") else licence
@@ -104,7 +123,7 @@ def judge_terms(subject: str, licence: str, name: str = "") -> list[Finding]:
         return [findings.NONCOMMERCIAL.at(subject, f"its terms forbid commercial use: {said[:MAX_TEXT]}")]
     if licences.available() and not licences.expression(said):
         shown = said.split("\n")[0][:80]
-        return [findings.LICENCE_UNKNOWN.at(subject, f"its terms are its own: {shown}")]
+        return [findings.LICENCE_UNKNOWN.at(subject, f"its licence is no SPDX expression: {shown!r}")]
     return []
 
 

@@ -121,7 +121,7 @@ class _Blob:
 
                 forward = Forward(capped, self._see, buffer)
                 stream = Peeking(forward, lambda data: None)
-                kind = sniff(stream.peek(HEAD), stated.size)
+                kind = sniff(stream.peek(HEAD), stated.size, self.wanted.name)
                 if kind == "zip" and self.wanted.role is not Role.LAYER:
                     self._zip(media, path, stream.peek(HEAD))
                 else:

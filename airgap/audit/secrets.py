@@ -1,4 +1,4 @@
-"""Secrets in text, by the rules of detect-secrets; what is found leaves here masked.
+"""Secrets in text, by the rules of detect-secrets and two of our own; what is found leaves here masked.
 
 Its detectors are asked one by one, so that none of its verification, which would ask the services
 themselves, can run. Those that go by entropy alone are left out: every digest would be a secret.
@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,18 @@ MAX_TEXT = 256 * 1024
 
 MAX_LINE = 4096
 """Characters of a line that is searched; longer ones are data, not text."""
+
+_OWN = {
+    "Hugging Face Token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
+    "NVIDIA API Key": re.compile(r"\bnvapi-[A-Za-z0-9_-]{40,}"),
+}
+"""Tokens of the two hubs that models come from, which detect-secrets has no rule for."""
+
+_ASSIGNED = re.compile(
+    r"(?:(?<![\w-])--?(?P<option>[A-Za-z][\w.-]*)[= ]|(?<![\w-])(?P<name>[A-Za-z_]\w*)=)"
+    r"['\"]?(?P<value>[^\s'\"$-][^\s'\"]*)"
+)
+"""A name and its value on a command line: `NAME=value`, `--name value`."""
 
 _WORTH = re.compile(r"[=:]|-----BEGIN|https?://|[A-Za-z0-9_-]{16}")
 
@@ -47,9 +60,24 @@ def search(path: str, text: str) -> Iterator[Secret]:
             yield Secret(path, number, ", ".join(found), masked(max(found.values(), key=len)))
 
 
+def search_command(path: str, line: str) -> Iterator[Secret]:
+    """The first secret of a command line or a build's step: of all of it, then of each value by its name."""
+    found = (((m["option"] or m["name"]).replace("-", "_"), m["value"]) for m in _ASSIGNED.finditer(line))
+    for text in (line, *(assignment(name, value) for name, value in found)):
+        for secret in search(path, text):
+            yield secret
+            return
+
+
 def assignment(name: str, value: str) -> str:
     """An environment variable as the line of code that the rules are written for."""
     return f'{name}="{value}"'
+
+
+def describe(secret: Secret) -> str:
+    """In words; a line number where there is more than one line."""
+    where = f" in line {secret.line}" if secret.line else ""
+    return f"what looks like a secret{where} ({secret.rule}): {secret.shown}"
 
 
 def masked(value: str) -> str:
@@ -65,4 +93,16 @@ def _detectors() -> tuple[Any, ...]:
     except ModuleNotFoundError:
         return ()
     found = util.get_mapping_from_secret_type_to_class()
-    return tuple(found[name]() for name in sorted(found) if name not in _LEFT_OUT)
+    own = (_Token(name, pattern) for name, pattern in _OWN.items())
+    return (*own, *(found[name]() for name in sorted(found) if name not in _LEFT_OUT))
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A detector of one form of token, with the names that detect-secrets' have."""
+
+    secret_type: str
+    pattern: re.Pattern[str]
+
+    def analyze_string(self, line: str) -> Iterator[str]:
+        yield from self.pattern.findall(line)

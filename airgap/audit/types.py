@@ -7,6 +7,7 @@ not. Offsets and values are those of the formats' own specifications.
 
 import pickletools
 import re
+import zlib
 
 HEAD = 4096
 """Bytes from the start of a file that decide."""
@@ -17,6 +18,9 @@ EXECUTABLES = frozenset({"elf", "pe", "mach-o", "java-class", "wasm", "script", 
 PICKLES = frozenset({"pickle", "numpy-object"})
 
 PRIVATE_KEY = "private-key"
+
+PICKLE_NAMES = (".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".dat")
+"""Names that loaders unpickle whatever the first bytes are."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x7fELF", "elf"),
@@ -73,17 +77,49 @@ _IMPORTS_FIRST = re.compile(rb"[ci][A-Za-z_][\w.\x80-\xff]*\n")
 _CALLS = ("MARK", "EMPTY_TUPLE")
 """What follows an import sooner or later: its arguments."""
 
+_ZLIB = 0x78
+"""The first byte of a zlib stream with a window of 32 KiB, which every writer takes."""
+
 _TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x100)) - {0x7F})
 
 
-def sniff(head: bytes, size: int) -> str:
-    """The type of a file of `size` bytes by its first `HEAD`; `data` for what is none of those known."""
+def sniff(head: bytes, size: int, name: str = "") -> str:
+    """The type of a file of `size` bytes by its first `HEAD`; `data` for what is none of those known.
+
+    `name` decides one thing alone: under one of `PICKLE_NAMES` a pickle may begin with anything.
+    """
     if not head:
         return "empty"
-    for offset, magic, name in _BY_FIRST[head[0]]:
+    for offset, magic, found in _BY_FIRST[head[0]]:
         if head.startswith(magic, offset):
-            return name
-    return _executable(head) or _weights(head, size) or _text(head)
+            return found
+    if head[0] == _ZLIB and _is_zlib(head):
+        return "zlib"
+    told = _executable(head) or _weights(head, size)
+    if not told and name.lower().endswith(PICKLE_NAMES) and _imports(head):
+        return "pickle"
+    return told or _text(head)
+
+
+def _is_zlib(head: bytes) -> bool:
+    """Whether zlib's header (RFC 1950) is followed by what unpacks to something: joblib writes pickles so."""
+    if len(head) < 8 or int.from_bytes(head[:2], "big") % 31:
+        return False
+    try:
+        return bool(zlib.decompressobj().decompress(head, 1))
+    except zlib.error:
+        return False
+
+
+def _imports(head: bytes) -> bool:
+    """Whether these bytes, taken for a pickle, import something before they stop being one."""
+    try:
+        return any(
+            opcode.name == "STACK_GLOBAL" or (opcode.name in _IMPORTS and _NAMED.fullmatch(str(argument)))
+            for opcode, argument, _ in pickletools.genops(head)
+        )
+    except (ValueError, IndexError, OverflowError, MemoryError):
+        return False
 
 
 def _executable(head: bytes) -> str:

@@ -72,6 +72,8 @@ class TarStream:
         """Bytes that were read ahead, and how many of them are used up."""
         self._left = 0
         self._padding = 0
+        self.marked = False
+        """Whether the archive's end was marked, as pax(1) asks; else the stream just ended."""
 
     def __iter__(self) -> Iterator[Entry]:
         extended: dict[str, str] = {}
@@ -110,6 +112,10 @@ class TarStream:
         self._left -= len(data)
         return data
 
+    def behind(self, count: int) -> bytes:
+        """The next bytes behind the archive's end, at most `count`; b'' at the end of the stream."""
+        return self._next(count)
+
     def _begin(self, size: int) -> None:
         self._left, self._padding = size, -size % BLOCK
 
@@ -117,6 +123,7 @@ class TarStream:
         """The next header; None at the end, which two empty blocks or the end of the stream mark."""
         header = self._read(BLOCK)
         if not header or not header.strip(b"\0"):
+            self.marked = bool(header)
             return None
         if len(header) < BLOCK:
             raise self._cut_off()

@@ -77,12 +77,13 @@ def model_files(**changes: bytes) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a layer: a file, or with `target` a link."""
+    """One entry of a layer: a file, or with `target` a link, symbolic unless `hard`."""
 
     path: str
     data: bytes = b""
     mode: int = 0o644
     target: str = ""
+    hard: bool = False
 
 
 OS_RELEASE = b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian 12"\n'
@@ -111,7 +112,8 @@ def layer(*entries: Entry) -> bytes:
             info = tarfile.TarInfo(entry.path)
             info.mode, info.size = entry.mode, len(entry.data)
             if entry.target:
-                info.type, info.linkname = tarfile.SYMTYPE, entry.target
+                info.type = tarfile.LNKTYPE if entry.hard else tarfile.SYMTYPE
+                info.linkname = entry.target
             tar.addfile(info, io.BytesIO(entry.data))
     return gzip.compress(out.getvalue(), 1, mtime=0)
 
@@ -121,6 +123,9 @@ def image(
     *layers: Sequence[Entry],
     env: Sequence[str] = ("PATH=/usr/bin", "LANG=C.UTF-8"),
     user: str = "serve",
+    labels: Mapping[str, str] | None = None,
+    command: Sequence[str] = ("--port", "8000"),
+    steps: Sequence[str] = (),
 ) -> Content:
     """An image for linux/amd64 of these layers."""
     packed = [layer(*entries) for entries in layers or (SYSTEM,)]
@@ -134,13 +139,13 @@ def image(
                 "Env": list(env),
                 "User": user,
                 "Entrypoint": ["/bin/serve"],
-                "Cmd": ["--port", "8000"],
+                "Cmd": list(command),
                 "ExposedPorts": {"8000/tcp": {}},
                 "WorkingDir": "/srv",
-                "Labels": {"maintainer": "tests"},
+                "Labels": {"maintainer": "tests", **(labels or {})},
             },
             "rootfs": {"type": "layers", "diff_ids": diffs},
-            "history": [{"created_by": "COPY . ."} for _ in packed],
+            "history": [{"created_by": step} for step in steps or ["COPY . ."] * len(packed)],
         }
     ).encode()
     described = [(config, f"{OCI}config.v1+json"), *((data, LAYER_TYPES["gzip"]) for data in packed)]

@@ -137,8 +137,19 @@ def test_the_report_says_what_an_auditor_asks(tmp_path: Path, site: Path) -> Non
 def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path, site: Path) -> None:
     spoiled = wheel("spoiled", record={"spoiled/__init__.py": b"VERSION = 2\n"})
     startup = wheel("startup", members={"startup.pth": b"import os; os.getcwd()\n/a/path\n"})
+    hooks = {
+        "hooks-1.0.data/platlib/sitecustomize.py": b"print(1)\n",
+        "hooks-1.0.data/data/lib/python3.11/site-packages/hooks.pth": b"import os\n",
+    }
     bomb = wheel("bomb", members={"bomb/data.bin": bytes(80_000_000)})
-    packages = [wheel("alpha"), wheel("free", licence="GPL-3.0-or-later"), spoiled, startup, bomb]
+    packages = [
+        wheel("alpha"),
+        wheel("free", licence="GPL-3.0-or-later"),
+        spoiled,
+        startup,
+        bomb,
+        wheel("hooks", members=hooks),
+    ]
     su = (Entry("usr/bin/su", b"\x7fELF" + bytes(60), 0o4755),)
     found = audited(
         tmp_path,
@@ -158,6 +169,7 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
         ("audit-record", "packages: spoiled-1.0-py3-none-any.whl"),
         ("audit-secret", "engine: config: Env GITHUB_TOKEN"),
         ("audit-setuid", "engine: usr/bin/su"),
+        *(("audit-startup-code", f"packages: hooks-1.0-py3-none-any.whl!{path}") for path in sorted(hooks)),
         ("audit-startup-code", "packages: startup-1.0-py3-none-any.whl!startup.pth"),
     ]
     assert found.code == 8

@@ -159,3 +159,51 @@ def test_a_kept_layer_stands_for_the_layer_itself() -> None:
         "var/lib/dpkg/status": layers[1][0].data,
     }
     assert [package.name for package in direct.packages] == ["zlib1g"]
+
+
+def test_a_second_name_of_a_setuid_file_outlives_the_first() -> None:
+    second = Entry("usr/bin/mu", mode=0o755, target="usr/bin/su", hard=True)
+    gone = Entry("usr/bin/.wh.su")
+    assert codes(see(image("e", [SU, second]))) == [
+        ("audit-setuid", "e: usr/bin/mu"),
+        ("audit-setuid", "e: usr/bin/su"),
+    ]
+    assert codes(see(image("e", [SU, second], [gone]))) == [("audit-setuid", "e: usr/bin/mu")]
+    assert codes(see(image("e", [SU], [second], [gone]))) == [("audit-setuid", "e: usr/bin/mu")]
+
+
+def test_secrets_of_labels_commands_and_steps_of_the_build() -> None:
+    hub = "hf_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0xR"
+    command = ("--api-key", "correct-horse-9", "--port", "8000")
+    steps = (
+        "RUN |1 PASSWORD=correct-horse-9 /bin/sh -c true",
+        "COPY . .",
+        "ENV PASSWORD=$SECRET",
+        "ARG DB_PASSWORD=correct-horse-9",
+    )
+    gathered = see(
+        image(
+            "e",
+            env=(f"HF_TOKEN={hub}", "MAX_TOKENS=4096"),
+            steps=steps,
+            labels={"token": hub},
+            command=command,
+        )
+    )
+    assert codes(gathered) == [
+        ("audit-secret", "e: config: Env HF_TOKEN"),
+        ("audit-secret", "e: config: command"),
+        ("audit-secret", "e: config: history[0]"),
+        ("audit-secret", "e: config: history[3]"),
+        ("audit-secret", "e: config: label token"),
+    ]
+    messages = [one.message for one in gathered.findings]
+    assert "what looks like a secret (Hugging Face Token): hf…" in messages
+    assert not any("correct-horse" in one or hub in one for one in messages)
+
+
+def test_packages_of_an_image_have_their_licences_as_spdx_spells_them() -> None:
+    said = b"Metadata-Version: 2.1\nName: x\nVersion: 1\nLicense: Apache 2.0\n"
+    where = "usr/lib/python3/dist-packages/x-1.dist-info/METADATA"
+    [package] = see(image("e", [Entry(where, said)])).packages
+    assert package.licence == "Apache-2.0"

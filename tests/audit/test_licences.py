@@ -52,3 +52,25 @@ def test_without_the_list_nothing_is_an_expression(monkeypatch: pytest.MonkeyPat
         assert licences.expression("MIT") == ""
     finally:
         licences._licensing.cache_clear()
+
+
+BSD = "License :: OSI Approved :: BSD License"
+
+
+@pytest.mark.parametrize(
+    ("said", "classifiers", "licence"),
+    [
+        ("MIT", (BSD,), "MIT"),
+        ("", (BSD,), "BSD License"),
+        ("", (BSD, "License :: Public Domain"), "BSD License, Public Domain"),
+        ("Copyright (c) 2005, Somebody.\n\nAll rights reserved.", (BSD,), "BSD License"),
+        ("Copyright (c) 2005, Somebody.\n\nAll rights reserved.", (), "Copyright (c) 2005, Somebody."),
+        ("BSD-like", (BSD,), "BSD-like"),
+        ("GPL", ("License :: OSI Approved :: GNU General Public License v3 (GPLv3)",), "GPL-1.0-or-later"),
+        ("", (), ""),
+    ],
+)
+def test_a_package_is_under_what_its_metadata_names_most_plainly(
+    said: str, classifiers: tuple[str, ...], licence: str
+) -> None:
+    assert licences.of_package(said, classifiers) == licence

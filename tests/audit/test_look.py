@@ -5,12 +5,15 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import pickle
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 
 import pytest
+import zstandard
 
 from airgap.audit import findings
 from airgap.audit.look import Contents, Looker, Noticed, Role
@@ -36,7 +39,8 @@ def zipped(stored: bool = False, /, **members: bytes) -> bytes:
 
 def look(data: bytes, role: Role = Role.FILE, name: str = "given") -> Contents:
     looker = Looker(role, name, len(data), lambda path: 0)
-    kind = sniff(data[:HEAD], len(data))
+    kind = sniff(data[:HEAD], len(data), name)
+    looker.seen.type = kind
     if kind == "zip":
         looker.archive(Archive(BytesSource(data), name))
     else:
@@ -243,3 +247,54 @@ def test_private_keys_are_found_by_content_wherever_they_are() -> None:
     key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n"
     blob = gzip.compress(tar([("srv/notes.txt", key)]))
     assert [one.path for one in look(blob, Role.LAYER).secrets] == ["srv/notes.txt"]
+
+
+def test_a_pickle_under_a_name_that_loaders_unpickle_may_begin_with_anything() -> None:
+    hidden = b"I1\n0" + MALICIOUS
+    assert codes(look(hidden, Role.MODEL, "weights.bin")) == [("audit-pickle-code", "")]
+    assert codes(look(zipped(**{"a.pkl": hidden}), Role.MODEL)) == [("audit-pickle-code", "a.pkl")]
+    assert codes(look(b"I am a text of no interest.", Role.MODEL, "weights.bin")) == []
+
+
+def test_pickles_that_joblib_compresses_are_looked_into() -> None:
+    seen = look(zlib.compress(MALICIOUS), Role.MODEL, "forest.joblib")
+    assert codes(seen) == [("audit-pickle-code", "!")]
+    [one] = look(zlib.compress(bytes(5_000_000))).inner
+    assert (one.size, one.type) == (5_000_000, "data")
+    assert codes(look(zlib.compress(os.urandom(5000))[:-9])) == [("audit-malformed", "")]
+    assert look(b"x\x9c is how no zlib stream goes on").type == "data"
+
+
+def test_archives_that_cannot_be_opened_here_are_said_not_to_have_been() -> None:
+    seven = b"7z\xbc\xaf\x27\x1c" + bytes(40)
+    assert codes(look(seven, Role.MODEL)) == [("audit-not-looked", "")]
+    assert codes(look(zipped(inner=seven))) == [("audit-not-looked", "inner")]
+
+
+@pytest.mark.parametrize("role", [Role.LAYER, Role.FILE])
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress, bytes])
+def test_a_tar_that_is_cut_off_between_two_entries_is_not_whole(
+    compress: Callable[[bytes], bytes], role: Role
+) -> None:
+    whole = tar([("first", b"1" * 600), ("second", b"2")])
+    assert codes(look(compress(whole), role)) == []
+    cut = whole[: 512 + 1024]
+    [found] = look(compress(cut), role).noticed
+    assert (found.rule, found.path) == (findings.MALFORMED, "")
+    assert "cut off" in found.message
+
+
+def test_a_zstd_frame_that_never_ends_does_not_hide_the_end_of_its_tar() -> None:
+    frame = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    cut = tar([("first", b"1" * 600), ("second", b"2")])[: 512 + 1024]
+    begun = frame.compress(cut) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    assert codes(look(begun, Role.LAYER)) == [("audit-malformed", "")]
+
+
+def test_what_lies_behind_the_end_of_a_tar_is_said_and_padding_is_not() -> None:
+    whole = tar([("first", b"1")])
+    assert codes(look(whole + bytes(40_000), Role.LAYER)) == []
+    assert codes(look(gzip.compress(whole + tar([("hidden", b"2")])), Role.LAYER)) == [
+        ("audit-malformed", "")
+    ]
+    assert codes(look(gzip.compress(whole + bytes(Budget.FREE)), Role.LAYER)) == [("audit-bomb", "")]

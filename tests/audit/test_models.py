@@ -109,3 +109,10 @@ def test_a_damaged_header_is_a_finding_once() -> None:
     broken = safetensors()[:-1]
     assert codes(see(model_files(**{"model.safetensors": broken}))) == ["audit-malformed"]
     assert CARD
+
+
+def test_weights_that_no_engine_would_load_by_itself_are_whole_too() -> None:
+    spare = {"spare.safetensors": safetensors() + b"behind"}
+    [found] = see(model_files(**spare)).findings
+    assert (found.code, found.subject) == ("audit-malformed", "tiny: spare.safetensors")
+    assert see(model_files(**{"spare.safetensors": safetensors()})).findings == ()
