@@ -217,7 +217,8 @@ def _write_item(
     if not item.whole:
         whole = splitting.whole.setdefault(item.digest, _Whole())
         _follow(splitting, item.digest, whole, item.offset, go_on)
-        hashers.append(whole.hasher)
+        # The first range begins as its blob does: one hash is that of both so far.
+        hashers = [hasher, whole.hasher] if whole.position else [whole.hasher]
     path = splitting.media.root / source
     with splitting.media.open(source, item.offset) as readinto:
         if item.whole and sink.link(item.path, path):
@@ -230,6 +231,8 @@ def _write_item(
             [f"{source}: expected {item.end} bytes, found {item.offset + done}"], splitting.media.root
         )
     if not item.whole:
+        if hasher not in hashers:
+            hasher = whole.hasher.copy()
         whole.position = item.offset + done
         if whole.position == splitting.statement.travelling[item.digest].size:
             _require_signed(splitting, item.digest, whole)
