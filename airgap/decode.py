@@ -9,7 +9,9 @@ import base64
 import binascii
 import json
 import math
+import os
 import re
+import stat
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -125,9 +127,17 @@ def parse_base64(text: str, what: str) -> bytes:
 
 
 def read_capped(path: Path, *, max_bytes: int = MAX_DOCUMENT) -> bytes:
-    """The bytes of a document a user named. Raises InputError when absent, too large or unreadable."""
+    """The bytes of a document a user named. Raises InputError when absent, too large or unreadable.
+
+    A shell's `<(...)` is read as a file is; a FIFO that has a name of its own is refused.
+    """
     try:
-        with open(path, "rb") as stream:
+        # Opening a FIFO without a writer, or reading it, would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not _PIPE.fullmatch(os.path.abspath(path)):
+                raise InputError(f"{path}: expected a file, found a FIFO", remedy="name the file itself")
+            os.set_blocking(descriptor, True)
             data = stream.read(max_bytes + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -145,6 +155,10 @@ def _text(data: bytes, what: str, max_bytes: int) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{what}: not UTF-8 at byte {error.start}") from None
+
+
+_PIPE = re.compile(r"/dev/(fd/[0-9]+|stdin)|/proc/[^/]+/(task/[^/]+/)?fd/[0-9]+")
+"""What a shell calls an open pipe; its other end is there already."""
 
 
 # The closing quote is optional and nothing backtracks, so a string without an end is scanned once.

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +28,9 @@ from airgap.errors import InputError
 CORPUS = Path(__file__).parents[2] / "shared/corpora/json-reject"
 
 rejects = sorted(CORPUS.glob("n_*"))
+
+READ = "import sys, airgap.decode; print(airgap.decode.read_capped(sys.argv[1]).decode(), end='')"
+"""Shows a document in a process of its own, which can be stopped when it waits for a writer."""
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 integers = st.integers(-MAX_INTEGER, MAX_INTEGER)
@@ -202,6 +207,17 @@ def test_a_document_is_read_up_to_its_cap(tmp_path: Path) -> None:
         read_capped(tmp_path / "six")
     with pytest.raises(InputError, match="Is a directory"):
         read_capped(tmp_path)
+
+
+def test_a_fifo_is_refused_and_a_shells_pipe_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    call = [sys.executable, "-c", READ]
+    refused = subprocess.run([*call, tmp_path / "fifo"], capture_output=True, text=True, timeout=60)
+    assert "expected a file, found a FIFO" in refused.stderr
+    written = "echo first; sleep 0.1; echo second"
+    for given in (f'"$@" <({written})', f'({written}) | "$@" /dev/stdin', f'({written}) | "$@" /proc/self/fd/0'):
+        shown = subprocess.run(["bash", "-c", given, "bash", *call], capture_output=True, timeout=60)
+        assert shown.stdout == b"first\nsecond\n", given
 
 
 def build(fields: Fields) -> tuple[object, ...]:
