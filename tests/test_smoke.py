@@ -126,7 +126,7 @@ def reasons(document: dict[str, Any]) -> list[str]:
 
 def test_what_ran_here_is_ready_there(stage: Stage, capsys: Read) -> None:
     assert checked(stage, capsys, *stage.trust)["verdict"] == "unknown"
-    assert stage.smoke("sh", "-c", 'ls "$HF_HOME/models/tiny-model"; echo $HF_HUB_OFFLINE') == 0
+    assert stage.smoke("sh", "-c", 'ls "$AIRGAP_GENERATION/models/tiny-model"; echo $HF_HUB_OFFLINE') == 0
     said = capsys.readouterr()
     assert said.err.endswith("config.json\n1\n")
     assert "alice saw serving, tiny-model on NVIDIA L4, driver 570.86.15" in said.out

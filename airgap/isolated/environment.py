@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-# HF_MODULES_CACHE is where transformers writes a model's own code: not into the site.
+# HF_HOME stays the user's own: clients write there, such as a model's own code, tokens and when they last
+# looked for updates.
 # A POSIX shell does not tell a sourced file its own name; bash and zsh do. Elsewhere AIRGAP_SITE says
 # where the site lies, and without it the place where it was installed.
 _TEMPLATE = """\
@@ -17,8 +18,8 @@ elif [ -n "${{ZSH_VERSION:-}}" ]; then
 else
     _airgap=${{AIRGAP_SITE:-{site}}}/current
 fi
-export HF_HOME="$_airgap" HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
-export HF_MODULES_CACHE="${{XDG_CACHE_HOME:-$HOME/.cache}}/huggingface/modules"
+export AIRGAP_GENERATION="$_airgap" HF_HUB_CACHE="$_airgap/hub"
+export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1
 export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 export UV_NO_INDEX=1 UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never
 {links}unset _airgap

@@ -359,9 +359,9 @@ def test_paths_that_are_not_utf8_work(tmp_path: Path) -> None:
     assert installing(bundle, site) == 0
     assert installing(bundle, site, "--json") == 0
     assert current_text(site) == b"one"
-    show = ["bash", "-c", '. "$0/current/env.sh"; printf %s "$HF_HOME"', str(site)]
+    show = ["bash", "-c", '. "$0/current/env.sh"; printf %s "$HF_HUB_CACHE"', str(site)]
     env = subprocess.run(show, capture_output=True, check=True)
-    assert env.stdout == os.fsencode(site / "current")
+    assert env.stdout == os.fsencode(site / "current" / "hub")
 
 
 def test_a_site_behind_a_link_works(site: Path, tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def put(entries: Iterable[Entry], root: Path) -> None:
 
 
 def offline(home: Path, code: str) -> str:
-    """What a process prints that has the site as HF_HOME and may not ask any hub."""
-    environment = {"PATH": os.environ["PATH"], "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    """What a process prints that has the site as HF_HUB_CACHE and may not ask any hub."""
+    environment = {"PATH": os.environ["PATH"], "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", f"import huggingface_hub as hub\n{code}"]
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

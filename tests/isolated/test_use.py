@@ -19,6 +19,7 @@ from tests.isolated.sites import snapshot
 from tests.services import need
 
 UV = Path(sys.executable).with_name("uv")
+HF = Path(sys.executable).with_name("hf")
 SAFETENSORS = (8).to_bytes(8, "little") + b"{}      "
 
 
@@ -125,23 +126,23 @@ def test_env_sh_is_all_that_pip_and_uv_need(site: Path, python: Path, shell: str
         . "$1/current/env.sh"
         "$2" -m pip --python "$3" install six alpha >&2 &&
         "$4" pip install --no-cache --python "$3" idna >&2 &&
-        printf '%s\\n' "$HF_HOME" "$HF_HUB_OFFLINE"
+        printf '%s\\n' "$HF_HUB_CACHE" "$HF_HUB_OFFLINE"
     """
     shown = call(shell, "-c", script, shell, site, sys.executable, python, UV)
-    assert shown == f"{site}/current\n1\n"
+    assert shown == f"{site}/current/hub\n1\n"
     assert call(python, "-c", IMPORT + "; import alpha") == "1.17.0 3.10\n"
 
 
 def test_env_sh_follows_a_site_that_moved(site: Path, tmp_path: Path) -> None:
     (tmp_path / "moved").symlink_to(site)
     assert (
-        call("bash", "-c", f". '{tmp_path}/moved/current/env.sh'; echo $HF_HOME")
-        == f"{tmp_path}/moved/current\n"
+        call("bash", "-c", f". '{tmp_path}/moved/current/env.sh'; echo $HF_HUB_CACHE")
+        == f"{tmp_path}/moved/current/hub\n"
     )
     told = offline(AIRGAP_SITE=f"{tmp_path}/moved")
     assert (
-        call("dash", "-c", f". '{site}/current/env.sh'; echo $HF_HOME", env=told)
-        == f"{tmp_path}/moved/current\n"
+        call("dash", "-c", f". '{site}/current/env.sh'; echo $HF_HUB_CACHE", env=told)
+        == f"{tmp_path}/moved/current/hub\n"
     )
 
 
@@ -149,7 +150,7 @@ def test_env_sh_follows_a_site_that_moved(site: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 def test_env_sh_quotes_hostile_site_names(name: str, shell: str) -> None:
     text = render_environment(Path(name), []).decode()
-    assert call(shell, "-c", text + '\nprintf %s "$HF_HOME"') == f"{name}/current"
+    assert call(shell, "-c", text + '\nprintf %s "$HF_HUB_CACHE"') == f"{name}/current/hub"
 
 
 def test_the_hub_client_finds_the_model_by_its_repository(site: Path) -> None:
@@ -158,11 +159,19 @@ def test_the_hub_client_finds_the_model_by_its_repository(site: Path) -> None:
         "print(open(h.hf_hub_download('example/tiny', 'config.json')).read());"
         "print(h.snapshot_download('example/tiny'))"
     )
-    env = offline(HF_HOME=str(site / "current"), HF_HUB_OFFLINE="1")
+    env = offline(HF_HUB_CACHE=str(site / "current" / "hub"), HF_HUB_OFFLINE="1")
     before = snapshot(site)
     config, found = call(sys.executable, "-c", code, env=env).splitlines()
     assert config == '{"model_type": "bert"}'
     assert (Path(found) / "sub" / "model.safetensors").read_bytes() == SAFETENSORS
+    assert snapshot(site) == before
+
+
+def test_the_hub_command_writes_nothing_into_the_site(site: Path, tmp_path: Path) -> None:
+    before = snapshot(site)
+    script = '. "$1/current/env.sh"; "$2" cache ls'
+    shown = call("bash", "-c", script, "bash", site, HF, env=offline(HOME=str(tmp_path)))
+    assert "example/tiny" in shown
     assert snapshot(site) == before
 
 
