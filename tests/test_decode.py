@@ -212,12 +212,13 @@ def test_a_document_is_read_up_to_its_cap(tmp_path: Path) -> None:
 def test_a_fifo_is_refused_and_a_shells_pipe_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     call = [sys.executable, "-c", READ]
-    refused = subprocess.run([*call, tmp_path / "fifo"], capture_output=True, text=True, timeout=60)
-    assert "expected a file, found a FIFO" in refused.stderr
-    written = "echo first; sleep 0.1; echo second"
-    for given in (f'"$@" <({written})', f'({written}) | "$@" /dev/stdin', f'({written}) | "$@" /proc/self/fd/0'):
-        shown = subprocess.run(["bash", "-c", given, "bash", *call], capture_output=True, timeout=60)
-        assert shown.stdout == b"first\nsecond\n", given
+    refused = subprocess.run([*call, tmp_path / "fifo"], capture_output=True, check=False, timeout=60)
+    assert b"expected a file, found a FIFO" in refused.stderr
+    slow = "echo first; sleep 0.1; echo second"
+    for script in (f'"$@" <({slow})', f'({slow}) | "$@" /dev/stdin', f'({slow}) | "$@" /proc/self/fd/0'):
+        shell = ["bash", "-c", script, "bash", *call]
+        shown = subprocess.run(shell, capture_output=True, check=False, timeout=60)
+        assert shown.stdout == b"first\nsecond\n", script
 
 
 def build(fields: Fields) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from airgap.audit.difference import (
 )
 from airgap.audit.difference_page import render_difference
 from airgap.audit.tensors import compare_tensors
-from airgap.cli.options import FILE, json_option
+from airgap.cli.options import FILE, json_option, report_file
 from airgap.cli.sides import OpenSide, findings_of, licences_of, open_side
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.model import ModelArtifact
@@ -60,6 +60,8 @@ def diff(
     the bundle of the same name is compared, and what would travel is what the site holds nowhere.
     Signatures are not judged: airgap verify does that.
     """
+    if html:
+        report_file(html)
     with ExitStack() as opened:
         old, new = (opened.enter_context(open_side(path)) for path in (before, after))
         progress = progress_for(json=as_json)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, json_option
+from airgap.cli.options import FILE, json_option, new_file
 from airgap.cli.site import site_option
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.errors import IntegrityError
@@ -22,12 +22,14 @@ from airgap.units import amount, human_bytes
 Examples
   airgap inventory --site /srv/airgap
   airgap inventory --site /srv/airgap -o site-a.inventory.json
-Exit codes: 0 done, 3 nothing is installed, 6 something is lost or damaged and therefore left out,
-  7 no root, 9 it cannot be read or written
+Exit codes: 0 done, 3 nothing is installed, or FILE exists, 6 something is lost or damaged
+  and therefore left out, 7 no root, 9 it cannot be read or written
 """
 )
 @site_option
-@click.option("-o", "output", type=FILE, metavar="FILE", help="Write the inventory, to be carried back.")
+@click.option(
+    "-o", "output", type=FILE, metavar="FILE", help="Write it to this new file, to be carried back."
+)
 @click.option("--verify", is_flag=True, help="Hash every byte first.")
 @click.option("--kept", is_flag=True, help="Also what only older generations hold, until gc removes it.")
 @json_option
@@ -37,6 +39,8 @@ def inventory(*, site: Path, output: Path | None, verify: bool, kept: bool, as_j
     The ID is short enough for a sheet of paper: with it, airgap build --base ID leaves out what is here,
     where the bundles that the site was made of are remembered or at hand. Else --base takes FILE.
     """
+    if output:
+        new_file(output)
     trusted_root(site, None, None)
     target = Site(site)
     taken = take_inventory(target, kept=kept, verify=progress_for(json=as_json) if verify else None)

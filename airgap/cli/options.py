@@ -1,6 +1,8 @@
 """Options and values that several verbs take, spelled once."""
 
+import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from airgap.errors import InputError
+from airgap.store import host_errors
 from airgap.trust.instant import parse_instant
 
 if TYPE_CHECKING:
@@ -20,6 +23,30 @@ FILE = click.Path(path_type=Path, readable=False)
 """A path whose existence the verb itself judges, so that its absence is exit code 3 with advice."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def new_file(path: Path) -> Path:
+    """The file that a verb is to write, judged before it works: nothing that exists is overwritten.
+
+    Raises InputError, or HostError where its directory cannot be reached.
+    """
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists already", remedy="choose another name, or delete it first")
+    with host_errors(path):
+        path.parent.stat()
+    return path
+
+
+def report_file(path: Path) -> Path:
+    """The report that a verb is to write again and again: it replaces a file, and nothing else.
+
+    Raises InputError, such as for a device, which would be gone afterwards.
+    """
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise InputError(
+            f"{path}: expected a file to write, found something else", remedy="choose another name"
+        )
+    return path
 
 
 def no_stream(context: click.Context, parameter: click.Parameter, paths: Sequence[Path]) -> Sequence[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, json_option
+from airgap.cli.options import FILE, json_option, new_file
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.site import site_option
 from airgap.cli.terminal import emit, printable
@@ -29,13 +29,15 @@ from airgap.units import amount
 Examples
   airgap receipt --site /srv/airgap
   airgap receipt --site /srv/airgap -o site-a.receipt.json --key keys/operator.key
-Exit codes: 0 done, 3 no such receipt, or gc removed its generation, 6 something of it is lost,
-  7 no root, wrong passphrase or key mode, 9 it cannot be read or written
+Exit codes: 0 done, 3 no such receipt, gc removed its generation, or FILE exists,
+  6 something of it is lost, 7 no root, wrong passphrase or key mode, 9 it cannot be read or written
 """
 )
 @click.argument("number", metavar="[N]", type=click.IntRange(min=1), required=False)
 @site_option
-@click.option("-o", "output", type=FILE, metavar="FILE", help="Write it with the inventory, to be carried.")
+@click.option(
+    "-o", "output", type=FILE, metavar="FILE", help="Also write it, with the inventory, to this new file."
+)
 @click.option("--key", "keys", type=FILE, multiple=True, metavar="F.key", help="Sign FILE. May repeat.")
 @passphrase_option
 @json_option
@@ -55,6 +57,8 @@ def receipt(
     """
     if keys and output is None:
         raise click.UsageError("--key signs the file that -o names")
+    if output:
+        new_file(output)
     trusted_root(site, None, None)
     told, kept, taken = take_receipt(Site(site), number)
     signers: list[str] = []

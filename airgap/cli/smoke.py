@@ -8,19 +8,19 @@ from pathlib import Path
 
 import click
 
-from airgap.cli.options import FILE, json_option, lifetime
+from airgap.cli.options import FILE, json_option, lifetime, new_file
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.records import record_document, record_line
 from airgap.cli.signing import load_signers
 from airgap.cli.terminal import emit, print_error, printable, progress_for
-from airgap.errors import BlockedError, InputError, PolicyError
+from airgap.errors import BlockedError, PolicyError
 from airgap.isolated import smoke as smoking
 from airgap.isolated.command import run_command
 from airgap.isolated.site import Site
 from airgap.pinned import trusted_root
 from airgap.probe import probe
 from airgap.records import Record
-from airgap.store import host_errors, write_durably
+from airgap.store import write_durably
 from airgap.trust import envelope
 from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.keys import Signer
@@ -92,7 +92,7 @@ def smoke(
     root = trusted_root(site, None, None)
     place = Site(site)
     chosen = smoking.choose(place, artifacts)
-    _require_new(out)
+    new_file(out)
     signers = load_signers(keys, root, passphrases(passphrase_fd))
     host = smoking.ran_on(probe(), command, gpus)
     if not host.cards:
@@ -114,14 +114,6 @@ def smoke(
         print_error(f"the command was killed after {timeout:g} s, as --timeout asks")
     _report(Record(str(out), data, run, _attested(run, signers)), as_json=as_json)
     return BlockedError.exit_code if ran.status else 0
-
-
-def _require_new(out: Path) -> None:
-    """A run may take long: say at once that its record could not be written."""
-    if out.exists():
-        raise InputError(f"{out} exists already", remedy="choose another --out: no record is overwritten")
-    with host_errors(out):
-        out.parent.stat()
 
 
 def _signed(run: SmokeRun, signers: Sequence[Signer]) -> bytes:

@@ -128,28 +128,28 @@ def test_an_uninstall_needs_the_file(sides: Sides) -> None:
 
 def test_a_bundle_built_elsewhere_needs_the_file(sides: Sides) -> None:
     sides.install(1)
-    sides.stage.run("receipt", "--site", "site", "-o", "back.json")
+    sides.stage.run("receipt", "--site", "site", "-o", "elsewhere.json")
     elsewhere = str(sides.stage.directory / "elsewhere")
     heard = sides.stage.run("acknowledge", line_of(sides), code=10, AIRGAP_CACHE=elsewhere)
     assert "this host remembers no bundle demo/1" in heard.err
-    assert "holds 10 blobs" in sides.stage.run("acknowledge", "back.json", AIRGAP_CACHE=elsewhere).out
+    assert "holds 10 blobs" in sides.stage.run("acknowledge", "elsewhere.json", AIRGAP_CACHE=elsewhere).out
 
 
 def test_a_signed_file_says_who_signed(sides: Sides) -> None:
     sides.install(1)
-    said = sides.stage.run("receipt", "--site", "site", "-o", "back.json", "--key", "keys/operator.key").out
-    assert "written to back.json, signed by operator" in said
-    assert "signed by operator" in acknowledge(sides, "back.json", "--signer", "keys/operator.pub")
-    assert "0 of 1 required signed" in acknowledge(sides, "back.json", "--signer", "keys/alice.pub", code=7)
-    said = sides.stage.run("receipt", "--site", "site", "-o", "back.json").out
+    said = sides.stage.run("receipt", "--site", "site", "-o", "signed.json", "--key", "keys/operator.key").out
+    assert "written to signed.json, signed by operator" in said
+    assert "signed by operator" in acknowledge(sides, "signed.json", "--signer", "keys/operator.pub")
+    assert "0 of 1 required signed" in acknowledge(sides, "signed.json", "--signer", "keys/alice.pub", code=7)
+    said = sides.stage.run("receipt", "--site", "site", "-o", "unsigned.json").out
     assert "not signed: --key F.key signs it" in said
-    acknowledge(sides, "back.json", "--signer", "keys/operator.pub", code=7)
+    acknowledge(sides, "unsigned.json", "--signer", "keys/operator.pub", code=7)
 
 
 def test_a_file_that_contradicts_what_was_built_is_refused(sides: Sides) -> None:
     sides.install(1)
-    sides.stage.run("receipt", "--site", "site", "-o", "back.json")
-    path = sides.stage.directory / "back.json"
+    sides.stage.run("receipt", "--site", "site", "-o", "lies.json")
+    path = sides.stage.directory / "lies.json"
     told = parse_receipt(parse(path.read_bytes()).payload, "receipt")
     held = told.inventory
     digest, blob = next(iter(held.blobs.items()))
@@ -162,7 +162,7 @@ def test_a_file_that_contradicts_what_was_built_is_refused(sides: Sides) -> None
     }
     for message, lie in lies.items():
         path.write_bytes(render(render_receipt(replace(told, inventory=lie)), PAYLOAD_TYPE, ()))
-        assert message in acknowledge(sides, "back.json", code=6)
+        assert message in acknowledge(sides, "lies.json", code=6)
     assert "no site has acknowledged anything" in acknowledge(sides)
 
 

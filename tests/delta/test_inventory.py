@@ -91,8 +91,9 @@ def test_what_was_uninstalled_does_not_count(tmp_path: Path, capsys: pytest.Capt
     assert "without notes" in capsys.readouterr().out
     gone = bundles.file("notes", b"carried across\n").artifact.files[0].sha256
     assert gone not in parse_inventory(written.read_bytes(), "i").blobs
-    assert run(["inventory", "--site", str(site), "-o", str(written), "--kept"]) == 0
-    assert gone in parse_inventory(written.read_bytes(), "i").blobs
+    kept = tmp_path / "kept.json"
+    assert run(["inventory", "--site", str(site), "-o", str(kept), "--kept"]) == 0
+    assert gone in parse_inventory(kept.read_bytes(), "i").blobs
 
 
 def test_an_empty_site_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -234,3 +234,23 @@ def test_export_leaves_nothing_when_a_blob_is_damaged(
     (tmp_path / "out").mkdir()
     assert run(["export", "hello", "-o", str(tmp_path / "out" / "x.tar"), "--site", str(site)]) == 6
     assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("verb", [["export", "hello"], ["receipt"], ["inventory"]], ids=lambda verb: verb[0])
+def test_what_is_written_for_the_user_overwrites_nothing(site: Path, tmp_path: Path, verb: list[str]) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo")
+    for path in tmp_path.iterdir():
+        assert run([*verb, "-o", str(path), "--site", str(site)]) == 3
+    assert (tmp_path / "kept").read_text() == "kept" and (tmp_path / "fifo").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 3 and (tmp_path / "link").is_symlink()
+    assert run([*verb, "-o", str(tmp_path / "new"), "--site", str(site)]) == 0
+
+
+def test_a_page_replaces_a_page_and_no_device(site: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert run(["diff", str(site), str(site), "--html", str(tmp_path / "fifo")]) == 3
+    assert (tmp_path / "fifo").is_fifo()
+    for _ in range(2):
+        assert run(["diff", str(site), str(site), "--html", str(tmp_path / "page.html")]) == 0
