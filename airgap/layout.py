@@ -13,6 +13,7 @@ from airgap import modelpack, oci
 from airgap.decode import canonical_json
 from airgap.errors import InputError, IntegrityError
 from airgap.lock import Lock
+from airgap.media import Media, MissingFileError, not_a_bundle
 from airgap.model import (
     PROVENANCE_SUFFIX,
     Artifact,
@@ -25,7 +26,7 @@ from airgap.model import (
     bundle_path,
 )
 from airgap.pylock import pylock_name, render_pylock
-from airgap.trust.envelope import MAX_RECORD
+from airgap.trust.envelope import MAX_ENVELOPE, MAX_RECORD
 from airgap.trust.root import MAX_ROOT
 
 OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -301,3 +302,16 @@ def _image_problems(artifact: ContainerArtifact, read: Callable[[Sha256], bytes]
         if digest not in locked or locked[digest].size != size:
             yield f"a manifest names {digest} of {size} bytes, which is not locked so"
     yield from (f"{digest} is locked and no manifest names it" for digest in locked.keys() - named.keys())
+
+
+def read_envelope(media: Media, *, also: str = "") -> bytes:
+    """The envelope's bytes. Raises InputError, naming `also` what else the user could have meant."""
+    try:
+        return media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
+    except MissingFileError:
+        raise not_a_bundle(media, also=also) from None
+    except IntegrityError as error:
+        raise InputError(
+            f"{media.root}: not a bundle: {error.message}",
+            remedy=f"name the directory that holds {ENVELOPE_FILE}{also}",
+        ) from None

@@ -11,12 +11,11 @@ import click
 from airgap.cli.options import FILE, json_option
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.records import record_document, record_line
-from airgap.cli.stated import read_envelope
 from airgap.cli.terminal import emit, printable
 from airgap.decode import read_capped
 from airgap.errors import InputError, PolicyError, TrustError
 from airgap.keyfiles import load_secret
-from airgap.layout import RECORDS_DIRECTORY, record_name
+from airgap.layout import RECORDS_DIRECTORY, read_envelope, record_name
 from airgap.media import Media
 from airgap.records import MAX_RECORDS, Record, read_record
 from airgap.store import host_errors, write_durably

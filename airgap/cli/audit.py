@@ -19,12 +19,12 @@ from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site, is_site
 from airgap.cli.options import FILE, json_option, policy_options, root_options
 from airgap.cli.policing import judged, policy_lines
-from airgap.cli.stated import read_envelope
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.errors import IntegrityError, PolicyError, TrustError
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
+from airgap.layout import read_envelope
 from airgap.media import Media, is_volume, shown
 from airgap.model import Severity
 from airgap.pinned import trusted_root

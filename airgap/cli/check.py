@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from airgap.cli.options import FILE, byte_count, json_option, root_options
-from airgap.cli.stated import read_envelope, read_stated_lock
+from airgap.cli.stated import read_stated_lock
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.cli.weighing import gather_records, weigh
 from airgap.cli.workspace import index_urls, lock_path, open_context, read_target_of
@@ -20,6 +20,7 @@ from airgap.connected.serving_code import GivenCode, read_given, with_unmet
 from airgap.connected.suggest import suggest
 from airgap.decode import read_capped
 from airgap.destination import target_table
+from airgap.layout import read_envelope
 from airgap.lock import Lock, parse_lock
 from airgap.manifest import Manifest, load_manifest
 from airgap.media import Media

@@ -10,12 +10,13 @@ import click
 from airgap.cli.lineage import reasons, tree_document, tree_lines
 from airgap.cli.options import FILE, json_option, root_options
 from airgap.cli.records import record_document, record_line
-from airgap.cli.stated import base_document, delta_lines, read_envelope, read_stated_lock
+from airgap.cli.stated import base_document, delta_lines, read_stated_lock
 from airgap.cli.terminal import emit, printable
 from airgap.cli.weights import Weights, read_weights, weights_document, weights_lines
 from airgap.decode import read_capped
 from airgap.destination import target_table
 from airgap.errors import InputError, IntegrityError
+from airgap.layout import read_envelope
 from airgap.lock import Lock, distinct_files, parse_lock
 from airgap.media import Media
 from airgap.model import Artifact, ContainerArtifact, ModelArtifact, WheelsArtifact

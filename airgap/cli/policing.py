@@ -17,13 +17,12 @@ from airgap.audit.reading import BlobSource
 from airgap.audit.run import Judge, audit_bundle, audit_signed
 from airgap.audit.site import Arriving, audit_arriving, audit_members
 from airgap.audit.volumes import audit_volumes, together
-from airgap.cli.stated import read_envelope
 from airgap.isolated.generation import Member
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.install import Brought
 from airgap.isolated.memory import load_memory
 from airgap.isolated.site import Site
-from airgap.layout import blob_path
+from airgap.layout import blob_path, read_envelope
 from airgap.media import Media, shown
 from airgap.pinned import trusted_root
 from airgap.progress import Progress

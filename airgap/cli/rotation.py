@@ -11,9 +11,9 @@ import click
 from airgap.cli.options import FILE, json_option, lifetime
 from airgap.cli.passphrase import passphrase_option, passphrases
 from airgap.cli.roots import keys_option, read_root, report, write_root
-from airgap.cli.stated import read_envelope
 from airgap.errors import InputError
 from airgap.keyfiles import load_holder
+from airgap.layout import read_envelope
 from airgap.media import Media
 from airgap.model import NAME_PATTERN, Sha384, sha384_hex
 from airgap.trust.decide import survey as survey_bundle

@@ -15,12 +15,12 @@ from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_members
 from airgap.audit.tensors import ReadInto
 from airgap.cli.policing import judged
-from airgap.cli.stated import read_envelope, read_stated_lock
+from airgap.cli.stated import read_stated_lock
 from airgap.decode import read_capped
 from airgap.errors import InputError, IntegrityError
 from airgap.isolated.generation import load_member
 from airgap.isolated.site import Site
-from airgap.layout import blob_path
+from airgap.layout import blob_path, read_envelope
 from airgap.lock import Lock, distinct_files, parse_lock
 from airgap.media import Media, is_volume, shown
 from airgap.model import Finding, ModelArtifact, Sha256, WheelsArtifact

@@ -8,11 +8,11 @@ import click
 from airgap.cli.check import judge_bundle
 from airgap.cli.options import FILE, json_option
 from airgap.cli.passphrase import passphrase_option, passphrases
-from airgap.cli.stated import delta_lines, read_envelope, read_sums
+from airgap.cli.stated import delta_lines, read_sums
 from airgap.cli.terminal import emit, printable, progress_for
 from airgap.connected.build import write_checkable
 from airgap.keyfiles import load_secret
-from airgap.layout import ENVELOPE_FILE
+from airgap.layout import ENVELOPE_FILE, read_envelope
 from airgap.media import Media
 from airgap.progress import Progress
 from airgap.readiness.judgement import Report

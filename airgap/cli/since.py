@@ -7,8 +7,7 @@ from pathlib import Path
 from airgap.audit.since import SinceFact, since
 from airgap.cli.diff import compare_sides
 from airgap.cli.sides import OpenSide, open_side
-from airgap.cli.stated import read_envelope
-from airgap.layout import ENVELOPE_FILE
+from airgap.layout import ENVELOPE_FILE, read_envelope
 from airgap.progress import Progress
 from airgap.trust.decide import survey
 

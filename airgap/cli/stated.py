@@ -1,27 +1,13 @@
 """What a bundle states, read from its media without judging who signed it: for verbs that show or ask."""
 
 from airgap.decode import MAX_DOCUMENT
-from airgap.errors import InputError, IntegrityError
+from airgap.errors import IntegrityError
 from airgap.inventory import inventory_id
-from airgap.layout import ENVELOPE_FILE, blob_path, digest_of
+from airgap.layout import blob_path, digest_of
 from airgap.lock import Lock, parse_lock
-from airgap.media import Media, MissingFileError, not_a_bundle
-from airgap.trust.envelope import MAX_ENVELOPE
+from airgap.media import Media
 from airgap.trust.statement import SUMS, Statement
 from airgap.units import amount, human_bytes
-
-
-def read_envelope(media: Media, *, also: str = "") -> bytes:
-    """The envelope's bytes. Raises InputError, naming `also` what else the user could have meant."""
-    try:
-        return media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
-    except MissingFileError:
-        raise not_a_bundle(media, also=also) from None
-    except IntegrityError as error:
-        raise InputError(
-            f"{media.root}: not a bundle: {error.message}",
-            remedy=f"name the directory that holds {ENVELOPE_FILE}{also}",
-        ) from None
 
 
 def read_sums(media: Media) -> bytes:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from airgap.cli.records import record_document, record_line
-from airgap.cli.stated import read_envelope
 from airgap.decode import read_capped
+from airgap.layout import read_envelope
 from airgap.media import Media
 from airgap.model import Sha256, Sha384
 from airgap.pinned import carried_roots, newest

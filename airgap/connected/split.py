@@ -18,8 +18,9 @@ from airgap.layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     blob_path,
+    read_envelope,
 )
-from airgap.media import Media, MissingFileError, not_a_bundle
+from airgap.media import Media
 from airgap.model import Sha256, Sha384
 from airgap.progress import Progress
 from airgap.store import host_errors, pour
@@ -117,15 +118,7 @@ class _Whole:
 
 def open_bundle(media: Media, medium: Medium) -> Splitting:
     """Read what lies on every volume, and cut. Raises InputError, IntegrityError or HostError."""
-    try:
-        envelope = media.read(ENVELOPE_FILE, max_bytes=MAX_ENVELOPE)
-    except MissingFileError:
-        raise not_a_bundle(media) from None
-    except IntegrityError as error:
-        raise InputError(
-            f"{media.root}: not a bundle: {error.message}",
-            remedy=f"name the directory that holds {ENVELOPE_FILE}",
-        ) from None
+    envelope = read_envelope(media)
     surveyed = survey(envelope)
     signed = Signed(envelope, Judged(surveyed.statement, surveyed.payload, (), ()))
     index, wrong = read_index(media, signed)
