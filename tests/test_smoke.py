@@ -451,6 +451,19 @@ def test_other_names_in_records_are_refused(stage: Stage, capsys: Read) -> None:
     assert "more than 32 names" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("trusting", [True, False])
+def test_a_file_that_is_no_record_is_refused_where_a_person_named_it(
+    stage: Stage, capsys: Read, *, trusting: bool
+) -> None:
+    junk = stage.directory / "junk.json"
+    for content in (b"", b"{}", (stage.bundle / "bundle.dsse.json").read_bytes()):
+        junk.write_bytes(content)
+        argv = ["check", str(stage.bundle), "--record", str(junk), *(stage.trust if trusting else ())]
+        assert run(argv) == 3, "checked as if it had not been given"
+        said = capsys.readouterr().err
+        assert str(junk) in said and "airgap smoke" in said
+
+
 def test_attest_takes_records_of_this_bundle_only(stage: Stage, capsys: Read) -> None:
     stage.record.write_bytes((stage.bundle / "bundle.dsse.json").read_bytes())
     assert stage.attest() == 3

@@ -53,7 +53,7 @@ Example
   airgap check gemma4.toml --suggest
   airgap check gemma4.toml --code backend/
   airgap check out/gemma4-serving-2026.11 --strict
-Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 no manifest, lock or bundle, 5 blocked
+Exit codes: 0 nothing blocked (--strict: and nothing unknown), 3 a file is not what it should be, 5 blocked
 """
 )
 @click.argument("subject", type=FILE, metavar="MANIFEST|LOCK|BUNDLE")

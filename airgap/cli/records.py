@@ -1,12 +1,26 @@
 """Records of smoke runs as verbs show them."""
 
 import shlex
+from datetime import datetime
+from pathlib import Path
 
 from airgap.cli.terminal import printable
+from airgap.decode import read_capped
+from airgap.errors import InputError
 from airgap.layout import digest_of
-from airgap.records import Record
+from airgap.records import Record, read_record
+from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.instant import render_instant
+from airgap.trust.root import Root
 from airgap.trust.smoke import SmokeRun
+
+
+def read_given(path: Path, root: Root | None, now: datetime) -> Record:
+    """A record that a person named. Raises InputError for a file that is none, whoever signed it."""
+    record = read_record(str(path), read_capped(path, max_bytes=MAX_RECORD), root, now)
+    if record.run is None:
+        raise InputError(f"{path}: {record.problem}", remedy="name what airgap smoke wrote")
+    return record
 
 
 def record_line(record: Record) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airgap.cli.records import record_document, record_line
-from airgap.decode import read_capped
+from airgap.cli.records import read_given, record_document, record_line
 from airgap.layout import read_envelope
 from airgap.media import Media
 from airgap.model import Sha256, Sha384
@@ -14,9 +13,8 @@ from airgap.pinned import carried_roots, newest
 from airgap.readiness.components import Composition
 from airgap.readiness.judgement import SmokeRecord
 from airgap.readiness.ran import read_attested, why_not_of, why_not_on
-from airgap.records import Record, carried_records, read_record
+from airgap.records import Record, carried_records
 from airgap.trust.decide import survey
-from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.root import Root
 
 
@@ -48,7 +46,8 @@ class Weighed:
 def gather_records(subject: Path, files: Sequence[Path], root: Root | None) -> Gathered:
     """What a bundle carries, if the subject is one, and each file. The bundle's newer roots are applied.
 
-    Raises InputError, TrustError, IntegrityError or HostError for what cannot be read at all.
+    Raises InputError, TrustError, IntegrityError or HostError for what cannot be read at all, a file that
+    is no record among it; what a bundle carries of that kind is a record with a problem.
     """
     now = datetime.now(UTC)
     carried: tuple[Record, ...] = ()
@@ -59,7 +58,7 @@ def gather_records(subject: Path, files: Sequence[Path], root: Root | None) -> G
             carried = carried_records(media, root, now)
             blobs = survey(read_envelope(media, also=", a lock, or a manifest")).statement.blobs
             stated = {digest: blob.sha384 for digest, blob in blobs.items()}
-    given = [read_record(str(path), read_capped(path, max_bytes=MAX_RECORD), root, now) for path in files]
+    given = [read_given(path, root, now) for path in files]
     return Gathered((*carried, *given), stated)
 
 
