@@ -112,7 +112,11 @@ def _matches(pattern: str, subject: str) -> bool:
 
 def _licences(audit: Audit, policy: Policy) -> Iterator[Violation]:
     allowed = policy.licences or frozenset()
-    said = [(f"{one.artifact}: {one.name} {one.version}", one.licence) for one in audit.packages]
+    said = [
+        (f"{one.artifact}: {one.name} {one.version}", one.licence)
+        for one in audit.packages
+        if one.licence or one.ecosystem not in policy.unstated
+    ]
     said += [(one.artifact, one.licence) for one in audit.models]
     for subject, licence in said:
         if licence in allowed:

@@ -19,6 +19,9 @@ MAX_POLICY = 1024 * 1024
 
 FORMAT = 1
 
+WITHOUT_LICENCE = ("deb",)
+"""Types of packages, as in purls, whose database has no field for a licence: Debian keeps prose beside it."""
+
 CHECKS = ("contents", "licences", "secrets", "signatures", "vulnerabilities", "readiness")
 """What an audit may have been unable to find out."""
 
@@ -104,6 +107,8 @@ class Policy:
     forbidden: frozenset[str] | None = None
     checks: frozenset[str] | None = None
     waivers: tuple[Waiving, ...] = ()
+    unstated: frozenset[str] = frozenset()
+    """Types of packages that may state no licence."""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -163,6 +168,7 @@ def parse_policy(data: bytes, what: str) -> Policy:
         _names(found, "forbidden"),
         _checks(tables["checks"]),
         tuple(_waiver(table) for table in document.tables("waivers")),
+        _unstated(licences),
     )
     for table in tables.values():
         table.done()
@@ -203,6 +209,16 @@ def _rating(fields: Fields) -> Rating | None:
         fields.problem("maximum", f"expected one of {', '.join(known)}, found {word[:40]!r}")
         return Rating.NONE
     return Rating(word)
+
+
+def _unstated(fields: Fields) -> frozenset[str]:
+    names = _names(fields, "unstated") or frozenset()
+    for name in sorted(names - set(WITHOUT_LICENCE)):
+        known = ", ".join(WITHOUT_LICENCE)
+        fields.problem("unstated", f"expected types among {known}, found {name[:40]!r}")
+    if names and not fields.has("allowed"):
+        fields.problem("unstated", "says what allowed passes over, and there is no allowed")
+    return names
 
 
 def _checks(fields: Fields) -> frozenset[str] | None:

@@ -12,6 +12,7 @@ allowed = [                     # SPDX identifiers; other texts must stand here 
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0",
     "Python-2.0", "Unlicense", "Zlib",
 ]
+unstated = ["deb"]              # dpkg states no licence: these are passed over, so see to them elsewhere
 
 [formats]
 weights = ["safetensors"]       # by content: safetensors, gguf, hdf5, zip (torch.save), pickle, …

@@ -81,7 +81,7 @@ def test_every_problem_is_named_at_once() -> None:
 def test_an_unknown_key_is_told_beside_those_that_are_known() -> None:
     with pytest.raises(InputError) as raised:
         parse_policy(b'format = 1\n[licences]\nallow = ["MIT"]\n', "policy.toml")
-    assert raised.value.problems == ("licences.allow: unknown key; known here: allowed",)
+    assert raised.value.problems == ("licences.allow: unknown key; known here: allowed, unstated",)
 
 
 def test_a_policy_that_asks_nothing_refuses_nothing() -> None:
@@ -102,6 +102,34 @@ def test_licences() -> None:
     seen = audit()
     gpl = replace(seen.packages[0], licence="GPL-3.0-only")
     assert ("licences.allowed", "packages: alpha 1.0") in broken(rule, replace(seen, packages=(gpl,)))
+
+
+def test_licences_that_a_kind_of_package_never_states() -> None:
+    seen = audit()
+    rule = '[licences]\nallowed = ["MIT", "apache-2.0"]\nunstated = ["deb"]\n'
+    assert broken(rule, seen) == []
+    [at] = [n for n, one in enumerate(seen.packages) if one.name == "libssl3"]
+    wheel = replace(seen.packages[0], licence="")
+    gpl = replace(seen.packages[at], licence="GPL-3.0-only")
+    for package in (wheel, gpl):
+        subject = f"{package.artifact}: {package.name} {package.version}"
+        assert broken(rule, replace(seen, packages=(package,))) == [("licences.allowed", subject)]
+
+
+def test_only_packages_whose_database_has_no_field_for_it_may_say_none() -> None:
+    with pytest.raises(InputError) as raised:
+        policy('[licences]\nallowed = ["MIT"]\nunstated = ["deb", "rpm"]\n')
+    assert raised.value.problems == ("licences.unstated: expected types among deb, found 'rpm'",)
+    with pytest.raises(InputError) as raised:
+        policy('[licences]\nunstated = ["deb"]\n')
+    assert raised.value.problems == (
+        "licences.unstated: says what allowed passes over, and there is no allowed",
+    )
+
+
+def test_the_starter_passes_over_the_licences_that_debian_does_not_state() -> None:
+    text = STARTER[STARTER.index("[licences]") : STARTER.index("[formats]")]
+    assert broken(text, replace(audit(), models=())) == []
 
 
 @pytest.mark.parametrize("check", ["licences", "secrets"])
