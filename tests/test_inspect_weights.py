@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from airgap.cli import run
 from airgap.cli.weights import UNVERIFIED, read_weights, weights_document, weights_lines
+from airgap.lock import Lock, render_lock
 from airgap.media import Media
-from airgap.model import Local, LockedFile, ModelArtifact, Sha256, bundle_path
+from airgap.model import Local, LockedFile, ModelArtifact, Platform, Sha256, Target, bundle_path
 from tests.readiness.checkpoints import Files, load
 
 
@@ -69,3 +71,18 @@ def test_the_document_says_that_nothing_is_verified(tmp_path: Path) -> None:
     (checkpoint,) = json.loads(json.dumps(document))["checkpoints"]
     assert checkpoint["parameters"] == 11_360 and checkpoint["bytes"] == 8056
     assert checkpoint["bytes_by_dtype"]["U8"] == 5120
+
+
+def test_of_a_lock_alone_it_says_why_nothing_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = bundled(tmp_path, load("modelopt"))
+    target = Target("3.12", Platform("linux", "amd64"), "2.35")
+    path = tmp_path / "m.lock.json"
+    path.write_bytes(render_lock(Lock("m", "1", "m", Sha256("0" * 64), target, {}, (artifact,))))
+    assert run(["inspect", str(path)]) == 0
+    assert "weights not known: a lock names files and has no headers" in capsys.readouterr().out
+    assert run(["inspect", str(path), "--json"]) == 0
+    [shown] = json.loads(capsys.readouterr().out)["artifacts"]
+    assert (shown["weights"]["checkpoints"], shown["weights"]["claim_verdict"]) == ([], None)
+    assert "airgap check" in shown["weights"]["problem"]

@@ -34,7 +34,7 @@ from airgap.volumes import MARK_FILE, MAX_MARK, Mark, parse_mark
 
 @dataclass(frozen=True, slots=True)
 class _Inspected:
-    """`surveyed` is None for a lock on its own, which has no `weights` (by the model's name) either."""
+    """`surveyed` is None for a lock on its own; `weights` are by the model's name."""
 
     lock: Lock
     surveyed: Surveyed | None
@@ -104,7 +104,10 @@ def _trees(lock: Lock) -> dict[str, object]:
 
 
 def _read_lock(path: Path) -> _Inspected:
-    return _Inspected(parse_lock(read_capped(path), str(path)), None)
+    lock = parse_lock(read_capped(path), str(path))
+    why = Weights(problem="a lock names files and has no headers; inspect the bundle, or run airgap check")
+    models = [artifact for artifact in lock.artifacts if isinstance(artifact, ModelArtifact)]
+    return _Inspected(lock, None, {model.name: why for model in models})
 
 
 def _read_bundle(path: Path, root: Root | None) -> _Inspected:
