@@ -293,6 +293,12 @@ def test_a_damaged_member_is_said_before_it_runs(installer: Path, tmp_path: Path
     assert "this installer is damaged" in told
 
 
+def test_a_copy_that_broke_off_says_so(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.pyz").write_bytes(installer.read_bytes()[:-1_000_000])
+    told = console(tmp_path / "short.pyz", sys.executable, "-S", "-I")("--version", code=1).err
+    assert "this installer is cut short: copy it again" in told
+
+
 def test_what_runs_first_is_read_by_older_pythons() -> None:
     source = (ROOT / "airgap" / "bootstrap.py").read_text()
     ast.parse(source, feature_version=(3, 6))

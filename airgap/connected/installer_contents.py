@@ -22,6 +22,9 @@ from airgap.model import Platform, bundle_path
 from airgap.tags import WheelName, machine
 
 SHEBANG = b"#!/usr/bin/env python3\n"
+CUT_SHORT = b'"this installer is cut short: copy it again, and compare its sha384\n'
+"""The zip's directory lies at its end. Without it Python takes the file for source text, and shows the first
+line that is none: the missing quote is on purpose."""
 FACTS = "installer.json"
 """As airgap/bootstrap.py names it, which is the file's `__main__`."""
 
@@ -184,7 +187,7 @@ def _native_member(members: Iterable[str], begin: str) -> str:
 
 def _archive(members: Mapping[str, bytes]) -> bytes:
     out = io.BytesIO()
-    out.write(SHEBANG)
+    out.write(SHEBANG + CUT_SHORT)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(members.items()):
             info = zipfile.ZipInfo(name, _EPOCH)
