@@ -38,6 +38,9 @@ STATEMENT = "bundle.dsse.json"
 VOLUME_MARKS = ("volume.json", "SHA384SUMS", "parts")
 """By any of these names a directory means to be a volume; `volumes` has the format."""
 
+LOST_AND_FOUND = "lost+found"
+"""What mke2fs makes at the root of every file system."""
+
 MEDIA_REMEDY = "put the media back or clean it, then run the same command again; finished work is kept"
 
 
@@ -122,13 +125,15 @@ class Media:
     def entries(self, descend: Collection[str]) -> Iterator[Entry]:
         """Every name in the root and in the directories named in `descend`, which are listed themselves too.
 
-        A directory outside `descend` is named, not entered: one name is enough to refuse it.
-        Raises HostError when the media cannot be read.
+        A directory outside `descend` is named, not entered: one name is enough to refuse it. An empty
+        `lost+found`, as ext4 has it, is passed over. Raises HostError when the media cannot be read.
         """
         pending = [""]
         while pending:
             directory = pending.pop()
             for entry in self._list(directory):
+                if entry.path == LOST_AND_FOUND and self._is_empty_directory(entry):
+                    continue
                 yield entry
                 if entry.type is EntryType.DIRECTORY and entry.path in descend:
                     pending.append(entry.path)
@@ -251,6 +256,15 @@ class Media:
             yield current
         finally:
             os.close(current)
+
+    def _is_empty_directory(self, entry: Entry) -> bool:
+        """Not one that this user may not look into: what nobody has seen is not passed over."""
+        if entry.type is not EntryType.DIRECTORY:
+            return False
+        try:
+            return not self.names(entry.path, at_most=1)
+        except (IntegrityError, HostError):
+            return False
 
     def _list(self, directory: str) -> Iterator[Entry]:
         prefix = f"{directory}/" if directory else ""

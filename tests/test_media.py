@@ -129,6 +129,8 @@ def test_a_directory_that_is_no_bundle_says_where_one_may_be(tmp_path: Path) -> 
     with Media(tmp_path) as media:
         empty = not_a_bundle(media)
         (tmp_path / "lost+found").mkdir()
+        formatted = not_a_bundle(media)
+        (tmp_path / "pictures").mkdir()
         other = not_a_bundle(media)
         for name in ("one-1", "two-1"):
             (tmp_path / name).mkdir()
@@ -137,6 +139,7 @@ def test_a_directory_that_is_no_bundle_says_where_one_may_be(tmp_path: Path) -> 
         deeper = not_a_bundle(media, also=", or a lock")
     assert "empty" in empty.message
     assert "mounted" in empty.remedy
+    assert formatted.message == empty.message
     assert "never signed" in other.remedy
     assert deeper.remedy == f"name the directory that holds it: {tmp_path}/one-1, {tmp_path}/two-1"
 

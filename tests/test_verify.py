@@ -149,6 +149,7 @@ def test_what_was_not_signed_is_found_wherever_it_lies(bundle: Path) -> None:
         (bundle / path).write_bytes(b"")
     (bundle / "blobs" / "sha512").mkdir()
     (bundle / "lost+found").mkdir()
+    (bundle / "lost+found" / "#12").write_bytes(b"")
     (bundle / "link").symlink_to("/etc/passwd")
     assert {subject for code, subject in codes(bundle) if code == "integrity-unexpected"} == {
         "autorun.sh",
@@ -159,6 +160,11 @@ def test_what_was_not_signed_is_found_wherever_it_lies(bundle: Path) -> None:
         "lost+found",
         "link",
     }
+
+
+def test_the_empty_lost_and_found_of_ext4_is_nobodys_concern(bundle: Path) -> None:
+    (bundle / "lost+found").mkdir()
+    assert codes(bundle) == set()
 
 
 def test_all_differences_are_reported_in_one_run(bundle: Path) -> None:
