@@ -43,6 +43,8 @@ PENDING_FILE = "rollback.json"
 """The receipt of a rollback whose switch may not have happened yet."""
 
 POLL = 0.2
+GLANCE = 0.5
+"""Seconds that are always waited: `busy` holds the lock for an instant, too."""
 """Seconds between two attempts to take the lock."""
 
 
@@ -289,7 +291,7 @@ class Site:
                 os.close(descriptor)
 
     def _take(self, descriptor: int, wait: float, progress: Progress) -> None:
-        deadline = time.monotonic() + wait
+        deadline = time.monotonic() + max(wait, GLANCE)
         told = ""
         while not _try_lock(descriptor):
             holder = _holder(descriptor)
@@ -298,7 +300,7 @@ class Site:
                     f"{self.root}: being changed by {holder}",
                     remedy="wait until it has ended, then repeat; --wait SECONDS waits for it",
                 )
-            if holder != told:
+            if wait and holder != told:
                 progress.note(f"waiting for {holder}")
                 told = holder
             time.sleep(POLL)

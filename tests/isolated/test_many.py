@@ -147,6 +147,16 @@ def test_every_change_says_who_holds_the_site(
     assert "airgap install /media/first" in said
 
 
+def test_a_glance_at_who_holds_the_site_turns_no_change_away(site: Path, tmp_path: Path) -> None:
+    bundle = file_bundle(tmp_path / "one")
+    assert installing(site, bundle) == 0
+    descriptor = os.open(site / "lock", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # as `Site.busy` does
+    threading.Timer(0.1, os.close, [descriptor]).start()
+    with Site(site).locked("airgap gc"):
+        pass
+
+
 def test_many_at_once_all_get_their_turn(site: Path, tmp_path: Path) -> None:
     made = [file_bundle(tmp_path / name, name.encode() * 50_000) for name in ("one", "two", "three")]
     command = [sys.executable, "-m", "airgap", "install", "--site", str(site), "--wait", "60"]
