@@ -46,12 +46,29 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
     found = pinned or given
     if found is None:
         where = f"{site} pins no root" if site else "no root was given"
-        pinning = f"airgap trust pin ROOT --site {shown(str(site))} --fingerprint …"
         raise TrustError(
             f"{where}: without one nothing can be believed",
-            remedy=pinning if site else "give --site DIR where one is pinned, or --root FILE --fingerprint …",
+            remedy=_how_to_pin(site)
+            if site
+            else "give --site DIR where one is pinned, or --root FILE --fingerprint …",
         )
     return found
+
+
+def _how_to_pin(site: Path) -> str:
+    """A site whose disk is not mounted, or whose name is misspelt, looks as one that was never set up."""
+    pinning = f"airgap trust pin ROOT --site {shown(str(site))} --fingerprint …"
+    try:
+        there = "" if os.listdir(site) else "is empty"
+    except FileNotFoundError:
+        there = "does not exist"
+    except OSError:
+        there = ""
+    if not there:
+        return pinning
+    return (
+        f"that directory {there}: see that its disk is mounted and its name right; for a new site: {pinning}"
+    )
 
 
 def pin(site: Path, data: bytes, fingerprint: str, what: str) -> Root:

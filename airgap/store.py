@@ -54,7 +54,7 @@ def host_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise HostError(
-            f"{error.filename or path}: {error.strerror or error}", remedy=_remedy(error)
+            f"{error.filename2 or error.filename or path}: {error.strerror or error}", remedy=_remedy(error)
         ) from error
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def test_the_hosts_refusal_says_what_to_do(number: int, remedy: str, tmp_path: P
         raise OSError(number, os.strerror(number), str(tmp_path))
     assert remedy in caught.value.remedy
     assert str(tmp_path) in caught.value.message
+
+
+def test_a_refusal_names_where_something_was_to_be_not_what(tmp_path: Path) -> None:
+    with (
+        pytest.raises(HostError, match=re.escape(f"{tmp_path}/nowhere/link: No such file")),
+        host_errors(tmp_path),
+    ):
+        os.symlink("generations/1", tmp_path / "nowhere" / "link")
 
 
 class Recorded(io.BytesIO):

@@ -272,6 +272,14 @@ def test_a_site_keeps_its_root(tmp_path: Path) -> None:
 
 
 def test_no_root_is_an_error_and_never_a_skipped_check(tmp_path: Path) -> None:
+    for site, said in (
+        (tmp_path, "is empty: see that its disk is mounted"),
+        (tmp_path / "no", "does not exist"),
+    ):
+        with pytest.raises(TrustError, match="pins no root") as found:
+            trusted_root(site, None, None)
+        assert said in found.value.remedy and f"airgap trust pin ROOT --site {site}" in found.value.remedy
+    (tmp_path / "lock").touch()
     with pytest.raises(TrustError, match="pins no root") as found:
         trusted_root(tmp_path, None, None)
     assert found.value.remedy.startswith(f"airgap trust pin ROOT --site {tmp_path}")

@@ -83,9 +83,12 @@ def _verify(site: Site, jobs: int | None, *, as_json: bool) -> tuple[Finding, ..
     progress = progress_for(json=as_json)
     findings = () if busy else (*verify_site(site, progress, jobs), *verify_catalogue(site, progress, jobs))
     busy = busy or site.busy()
-    if busy or site.numbers() != numbers:
+    if busy:
+        raise HostError(f"{site.root}: being changed by {busy}", remedy="wait for it, then repeat")
+    if site.numbers() != numbers:
         raise HostError(
-            f"{site.root}: being changed by {busy or 'another process'}", remedy="wait for it, then repeat"
+            f"{site.root}: was changed by another process while it was hashed",
+            remedy="repeat: what was found out says nothing now",
         )
     return findings
 

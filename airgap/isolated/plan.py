@@ -167,15 +167,17 @@ def free_room(where: Path) -> Room:
 
 def require_room(where: Path, needed: Room, free: Room) -> None:
     """Raise HostError when more bytes or inodes are needed than are free."""
-    lacking = []
+    lacking, todo = [], []
     if needed.bytes > free.bytes:
         lacking.append(shortage(needed.bytes, free.bytes))
+        todo.append("free space")
     if needed.inodes is not None and free.inodes is not None and needed.inodes > free.inodes:
         lacking.append(f"{needed.inodes} inodes needed, {free.inodes} free")
+        todo.append("delete small files")
     if lacking:
         raise HostError(
             f"{where}: {'; '.join(lacking)}",
-            remedy="free space on that file system or use a larger one; nothing was changed",
+            remedy=f"{' and '.join(todo)} on that file system or use a larger one; nothing was changed",
         )
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from airgap.cli import run
-from airgap.errors import TrustError
+from airgap.errors import HostError, TrustError
 from airgap.isolated.install import install
+from airgap.isolated.plan import Room, require_room
 from airgap.isolated.rate import measure
 from airgap.isolated.record import parse_record
 from airgap.isolated.site import Site
@@ -391,6 +392,12 @@ def test_what_cannot_fit_is_refused_before_anything_is_copied(
     assert installing(bundle, site) == 9
     assert "too little" in capsys.readouterr().err
     assert os.listdir(site / "blobs" / "sha256") == []
+
+
+def test_who_lacks_inodes_is_not_told_to_free_space(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="91 inodes needed, 22 free") as found:
+        require_room(tmp_path, Room(1000, 91), Room(5000, 22))
+    assert found.value.remedy.startswith("delete small files on that file system")
 
 
 def test_a_disk_that_fills_up_midway_changes_nothing(

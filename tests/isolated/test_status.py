@@ -87,6 +87,19 @@ def test_it_says_who_is_changing_the_site_and_does_not_judge_meanwhile(site: Pat
     assert document(site, capsys)["busy"] == ""
 
 
+def test_a_site_that_changed_while_it_was_hashed_is_not_judged(
+    site: Path, capsys: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_one(*_: object) -> tuple[()]:
+        assert run(["uninstall", "notes", "--site", str(site)]) == 0
+        return ()
+
+    monkeypatch.setattr("airgap.cli.status.verify_site", remove_one)
+    assert status(site, "--verify") == 9
+    said = capsys.readouterr().err
+    assert "was changed by another process while it was hashed" in said and "-> repeat" in said
+
+
 def test_what_an_interrupted_install_copied_is_counted(site: Path, capsys: Read) -> None:
     (site / "blobs" / "sha256" / ("0" * 64)).write_bytes(b"x" * 5000)
     assert document(site, capsys, "--verify")["unused_bytes"] == 5000
