@@ -13,8 +13,9 @@ PRIVILEGES = 0o6000
 
 def is_startup(path: str) -> bool:
     """A `.pth` file where Python looks for them."""
-    directory, _, name = path.rpartition("/")
-    return name.endswith(".pth") and directory.endswith(("/site-packages", "/dist-packages"))
+    if not path.endswith(".pth"):
+        return False
+    return path.rpartition("/")[0].endswith(("/site-packages", "/dist-packages"))
 
 
 def wanted(path: str) -> bool:

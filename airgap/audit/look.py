@@ -4,15 +4,11 @@ Nothing is written, imported or run. Archives inside archives are looked into to
 as long as all of it together stays within the blob's `Budget`.
 """
 
-import bz2
+import hashlib
 import io
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO, cast
 
 from airgap.audit import code, findings, secrets
 from airgap.audit.evidence import Secret
@@ -20,12 +16,13 @@ from airgap.audit.findings import Rule
 from airgap.audit.layers import KeptLayer, LayerKeeper
 from airgap.audit.streams import CHUNK, STEP, BombError, Budget, Chunks, Hashed, Peeking
 from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, sniff
+from airgap.audit.unpacking import COMPRESSED, opened
 from airgap.audit.wheel_seen import WheelSeen
 from airgap.errors import InputError, IntegrityError
 from airgap.model import Sha256
-from airgap.readers.decompress import UnreadableLayer, decompressed
+from airgap.readers.decompress import UnreadableLayer
 from airgap.readers.source import BytesSource, Readable
-from airgap.readers.tar import EntryKind, TarStream
+from airgap.readers.tar import Entry, EntryKind, TarStream
 from airgap.readers.zip import Archive
 
 MAX_DEPTH = 4
@@ -40,13 +37,11 @@ MAX_TEXT = 1024 * 1024
 OVERSIZE, OVERSIZE_RATIO = 1 << 30, 20
 """Bytes, and how many times its size something unpacks to, that surprise together."""
 
-_LZMA_MEMORY = 128 * 1024 * 1024
-
-_COMPRESSED = frozenset({"gzip", "zstd", "xz", "bzip2", "zlib"})
 _CLOSED = frozenset({"7z", "rar", "squashfs"})
 """Archives that are not looked into."""
 
 _TEXTS = frozenset({"text", "json", "markup", PRIVATE_KEY})
+_OPENED = PICKLES | COMPRESSED | _CLOSED | {"hdf5", "zip", "tar"}
 _DATA_NAMES = (
     *(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".npy", ".npz", ".msgpack", ".parquet"),
     *(".json", ".jsonl", ".txt", ".md", ".rst", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".model", ".jinja"),
@@ -117,6 +112,8 @@ class Looker:
         self._size = size
         self._keep = keep
         self._budget = Budget(size)
+        self._opened = _OPENED if self._is_package else _OPENED | _TEXTS
+        """Types of which more is looked at than the head."""
 
     def forward(self, stream: Peeking, kind: str, size: int) -> None:
         """Look into what can be read from its start. Raises what the stream raises."""
@@ -160,6 +157,19 @@ class Looker:
         sha256 = Sha256(stream.sha256)
         self.seen.inner.append(Inner(path, kind, stream.size, sha256, depth, executable))
 
+    def small(self, data: bytes, path: str, depth: int, *, executable: bool = False) -> None:
+        """As `file`, of bytes that are all here: of most nothing more is asked than type and digest."""
+        kind = sniff(data[:HEAD], len(data), path or self._name)
+        if kind in self._opened or 0 < len(data) <= self._keep(path):
+            stream = Hashed(io.BytesIO(data), self._budget)
+            self.file(stream, path, depth, executable=executable, size=len(data))
+            return
+        self._budget.name()
+        self._budget.spend(len(data))
+        self._judge_type(path, kind)
+        sha256 = Sha256(hashlib.sha256(data).hexdigest())
+        self.seen.inner.append(Inner(path, kind, len(data), sha256, depth, executable))
+
     def _inside(self, stream: Peeking, path: str, kind: str, size: int, depth: int) -> None:
         self._judge_type(path, kind)
         if self.seen.role is Role.LAYER and not path:
@@ -168,12 +178,12 @@ class Looker:
             self._pickle(stream, path, kind, size)
         elif kind == "hdf5":
             self._hdf5(stream, path)
-        elif size <= self._keep(path):
+        elif size <= self._keep(path) and (size or not path):  # nothing is to be kept of what is empty
             self.seen.kept[path] = data = _take(stream, size)
             self._text(data, path, kind)
         elif kind in _TEXTS and size <= MAX_TEXT and self.seen.role in (Role.MODEL, Role.FILE):
             self._text(_take(stream, size), path, kind)
-        elif kind in ("zip", "tar") or kind in _COMPRESSED:
+        elif kind in ("zip", "tar") or kind in COMPRESSED:
             if depth >= MAX_DEPTH:
                 message = f"an archive inside {depth} others, deeper than is looked into"
                 self.seen.notice(findings.NOT_LOOKED, path, message)
@@ -251,6 +261,9 @@ class Looker:
         for member in sorted(archive.members(), key=lambda member: member.offset):
             if not self._is_package and code.TORCHSCRIPT.fullmatch(member.path):
                 self.seen.notice(findings.MODEL_CODE, f"{base}{member.path}", "code of a TorchScript module")
+            if member.size <= STEP and (data := archive.whole(member)) is not None:
+                self.small(data, f"{base}{member.path}", depth + 1)
+                continue
             stream = Hashed(Chunks(archive.open(member.path)), self._budget)
             self.file(stream, f"{base}{member.path}", depth + 1, size=member.size)
 
@@ -261,10 +274,10 @@ class Looker:
     def _unpacked(self, stream: Peeking, path: str, kind: str, depth: int) -> None:
         """A tar, or one file or tar that is compressed."""
         what = path or self._name
-        if kind not in _COMPRESSED:
+        if kind not in COMPRESSED:
             self._tar(TarStream(stream, what, ahead=STEP), path, depth)
             return
-        with _decompressed(stream, kind, what) as inner:
+        with opened(stream, kind, what) as inner:
             plain = Peeking(inner, lambda data: None)
             if (self.seen.role is Role.LAYER and not path) or sniff(plain.peek(HEAD), HEAD) == "tar":
                 self._tar(TarStream(plain, what, ahead=STEP), path, depth)
@@ -275,17 +288,18 @@ class Looker:
         base = f"{path}!" if path else ""
         keeper = LayerKeeper(tar.what) if self.seen.role is Role.LAYER and not path else None
         for entry in tar:
-            copy: io.BytesIO | None = None
-            if entry.kind is EntryKind.FILE:
-                copy = io.BytesIO() if keeper and keeper.wants(entry) else None
-                read = tar.chunk if copy is None else _copying(tar, copy)
-                stream = Hashed(_Read(read), self._budget)
-                name = base + entry.path.removeprefix("./")
-                self.file(stream, name, depth + 1, executable=bool(entry.mode & 0o111), size=entry.size)
-            else:
+            wanted = keeper is not None and entry.kind is EntryKind.FILE and keeper.wants(entry)
+            copy: bytes | None = None
+            if entry.kind is not EntryKind.FILE:
                 self._budget.name()
+            elif (data := tar.held()) is not None:
+                copy = data if wanted else None
+                name = base + entry.path.removeprefix("./")
+                self.small(data, name, depth + 1, executable=bool(entry.mode & 0o111))
+            else:
+                copy = self._passing(tar, entry, base, depth, wanted=wanted)
             if keeper:
-                keeper.add(entry, copy.getvalue() if copy else None)
+                keeper.add(entry, copy)
         if keeper:
             self.seen.layer = keeper.layer()
         self._end(tar, path)
@@ -302,6 +316,14 @@ class Looker:
         if behind:
             message = "something lies behind the archive's end, which was not looked into"
             self.seen.notice(findings.MALFORMED, path, message)
+
+    def _passing(self, tar: TarStream, entry: Entry, base: str, depth: int, *, wanted: bool) -> bytes | None:
+        """The current file of an archive as it passes; its bytes where they are wanted."""
+        copy = io.BytesIO() if wanted else None
+        stream = Hashed(_Read(_copying(tar, copy) if copy else tar.chunk), self._budget)
+        name = base + entry.path.removeprefix("./")
+        self.file(stream, name, depth + 1, executable=bool(entry.mode & 0o111), size=entry.size)
+        return copy.getvalue() if copy else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,51 +342,6 @@ def _copying(tar: TarStream, copy: io.BytesIO) -> Callable[[int], bytes]:
         return data
 
     return read
-
-
-@contextmanager
-def _decompressed(stream: Readable, kind: str, what: str) -> Iterator[Readable]:
-    """The bytes inside a compressed stream. Reading raises InputError where it is damaged."""
-    if kind in ("gzip", "zstd"):
-        with decompressed(cast(BinaryIO, stream), what) as inner:  # it reads forward alone
-            yield inner
-    elif kind == "zlib":
-        yield Chunks(_zlib(stream, what))
-    else:
-        yield Chunks(_steps(stream, kind, what))
-
-
-def _steps(stream: Readable, kind: str, what: str) -> Iterator[bytes]:
-    """xz and bzip2, step by step; several streams behind each other are one."""
-    data = stream.read(CHUNK)
-    while data:
-        one = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY) if kind == "xz" else bz2.BZ2Decompressor()
-        while not one.eof:
-            try:
-                out = one.decompress(data, CHUNK)
-            except (lzma.LZMAError, OSError, ValueError) as error:
-                raise InputError(f"{what}: the compressed data is damaged: {error}") from None
-            if out:
-                yield out
-            data = stream.read(CHUNK) if one.needs_input else b""
-            if not data and one.needs_input and not one.eof:
-                raise InputError(f"{what}: the compressed data ends early")
-        data = one.unused_data.lstrip(b"\0") or stream.read(CHUNK)
-
-
-def _zlib(stream: Readable, what: str) -> Iterator[bytes]:
-    """One stream of zlib, step by step."""
-    one = zlib.decompressobj()
-    while not one.eof:
-        data = one.unconsumed_tail or stream.read(CHUNK)
-        try:
-            out = one.decompress(data, CHUNK)
-        except zlib.error as error:
-            raise InputError(f"{what}: the compressed data is damaged: {error}") from None
-        if out:
-            yield out
-        elif not data:
-            raise InputError(f"{what}: the compressed data ends early")
 
 
 def _take(stream: Readable, count: int) -> bytes:

@@ -67,6 +67,9 @@ _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")
 _BEGINS_OLD = b"(]}ci"
 """How a pickle of protocol 0 or 1 begins that holds more than one value, or calls something."""
 
+_DOUBTFUL = frozenset(b"M\xca#\x93\x80" + _BEGINS_OLD)
+"""First bytes of what `_executable` and `_weights` know; others are known by bytes behind them."""
+
 _NAMED = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")
 """What GLOBAL and INST import: module and name."""
 
@@ -90,12 +93,15 @@ def sniff(head: bytes, size: int, name: str = "") -> str:
     """
     if not head:
         return "empty"
-    for offset, magic, found in _BY_FIRST[head[0]]:
+    first = head[0]
+    for offset, magic, found in _BY_FIRST[first]:
         if head.startswith(magic, offset):
             return found
-    if head[0] == _ZLIB and _is_zlib(head):
+    if first == _ZLIB and _is_zlib(head):
         return "zlib"
-    told = _executable(head) or _weights(head, size)
+    told = ""
+    if first in _DOUBTFUL or head[2:4] == b"\r\n" or head[8:9] == b"{":
+        told = _executable(head) or _weights(head, size)
     if not told and name.lower().endswith(PICKLE_NAMES) and _imports(head):
         return "pickle"
     return told or _text(head)

@@ -36,6 +36,9 @@ _DPKG = "var/lib/dpkg/status"
 _DPKG_PARTS = re.compile(r"var/lib/dpkg/status\.d/[^/]+(?<!\.md5sums)")
 _APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
+_LISTS = frozenset({_DPKG, *_APK, *_OS_RELEASE})
+_RPM_HOMES = ("var/lib/rpm/", "usr/lib/sysimage/rpm/")
+_HOMES = ("var/lib/dpkg/", *_RPM_HOMES)
 _RPM_HOME = r"(?:var/lib|usr/lib/sysimage)/rpm/"
 _RPM = re.compile(rf"{_RPM_HOME}rpmdb\.sqlite")
 _RPM_UNREAD = {
@@ -188,11 +191,11 @@ def is_evidence(path: str) -> bool:
     """Asked of every file of the image, so the cheap questions come first."""
     if path.endswith(("/METADATA", "/PKG-INFO", ".egg-info")):
         return _METADATA.fullmatch(path) is not None
-    if path in (_DPKG, *_APK, *_OS_RELEASE):
+    if path in _LISTS:
         return True
-    if path.startswith("var/lib/dpkg/"):
-        return _DPKG_PARTS.fullmatch(path) is not None
-    return _system_reader(path) is not None
+    if not path.startswith(_HOMES):
+        return False
+    return _DPKG_PARTS.fullmatch(path) is not None or _system_reader(path) is not None
 
 
 def _with_rpm(path: str, file: ImageFile) -> ImageFile:
@@ -206,7 +209,7 @@ def _with_rpm(path: str, file: ImageFile) -> ImageFile:
 
 
 def _system_reader(path: str) -> Callable[[str, int], Passing] | None:
-    if not path.startswith(("var/lib/rpm/", "usr/lib/sysimage/rpm/")):
+    if not path.startswith(_RPM_HOMES):
         return None
     return PassingRpmDatabase if _RPM.fullmatch(path) else Noticed if _unread_format(path) else None
 

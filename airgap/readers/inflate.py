@@ -117,6 +117,20 @@ def passing(source: Source, begin: int, packed: int, method: int, what: str) -> 
         raise InputError(f"{what}: {behind} bytes lie behind its packed bytes")
 
 
+def unpacked(packed: bytes, size: int, method: int) -> bytes | None:
+    """All `size` bytes of a member from all of its packed ones; None where anything is wrong with them."""
+    if method != DEFLATED:
+        return packed if len(packed) == size else None
+    isal = _isal("isal.igzip_lib")
+    one = isal.IgzipDecompressor(isal.DECOMP_DEFLATE) if isal else zlib.decompressobj(-15)
+    damaged: type[Exception] = isal.IsalError if isal else zlib.error
+    try:
+        data: bytes = one.decompress(packed, size + 1)  # one more: the end is seen only with room behind it
+    except damaged:
+        return None
+    return data if one.eof and not one.unused_data and len(data) == size else None
+
+
 def crc32(data: bytes, before: int) -> int:
     """As zlib.crc32, at a sixth of its time where `isal` is installed."""
     isal = _isal("isal.isal_zlib")

@@ -47,6 +47,7 @@ class Entry:
     gid: int = 0
 
 
+_EXTENSIONS = frozenset({b"L", b"K", b"x", b"g"})
 _KINDS = {
     **dict.fromkeys((b"0", b"\0", b"7", b"S"), EntryKind.FILE),
     b"1": EntryKind.HARD_LINK,
@@ -78,18 +79,20 @@ class TarStream:
     def __iter__(self) -> Iterator[Entry]:
         extended: dict[str, str] = {}
         for _ in range(MAX_ENTRIES):
-            self._skip(self._left + self._padding)
+            if rest := self._left + self._padding:
+                self._skip(rest)
             header = self._block()
             if header is None:
                 return
             kind = header[156:157]
             size = self._number(header[124:136], "size")
-            if kind in (b"L", b"K", b"x", b"g"):
+            if kind in _EXTENSIONS:
                 self._begin(size)
                 extended |= self._extension(kind, size)
                 continue
             entry = self._entry(header, kind, size, extended)
-            extended = {}
+            if extended:
+                extended = {}
             # A link has no data, whatever its header says (pax(1), "ustar Interchange Format").
             self._begin(entry.size)
             yield entry
@@ -116,20 +119,29 @@ class TarStream:
         """The next bytes behind the archive's end, at most `count`; b'' at the end of the stream."""
         return self._next(count)
 
+    def held(self) -> bytes | None:
+        """The current entry whole, where all of it was read ahead already; else None, and nothing is read."""
+        end = self._at + self._left
+        if end > len(self._held):
+            return None
+        data = self._held[self._at : end]
+        self._at, self._left = end, 0
+        return data
+
     def _begin(self, size: int) -> None:
         self._left, self._padding = size, -size % BLOCK
 
     def _block(self) -> bytes | None:
         """The next header; None at the end, which two empty blocks or the end of the stream mark."""
         header = self._read(BLOCK)
-        if not header or not header.strip(b"\0"):
+        if not header or (header[0] == 0 and not header.strip(b"\0")):
             self.marked = bool(header)
             return None
         if len(header) < BLOCK:
             raise self._cut_off()
         # The lower half of Adler-32 is a sum plus one, and of 256 bytes below its modulus (RFC 1950).
         whole = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
-        if whole - sum(header[148:156]) + 8 * 32 != _lenient(header[148:156]):
+        if whole != _checked(header[148:156]):
             raise InputError(
                 f"{self.what}: expected a tar header, found other bytes",
                 remedy="fetch the image again; a layer must be a tar archive",
@@ -137,7 +149,8 @@ class TarStream:
         return header
 
     def _entry(self, header: bytes, kind: bytes, size: int, extended: dict[str, str]) -> Entry:
-        path = extended.get("GNU.sparse.name") or extended.get("path") or _path(header)
+        named = extended and (extended.get("GNU.sparse.name") or extended.get("path"))
+        path = named or _path(header)
         found = _KINDS.get(kind)
         if found is None:
             raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
@@ -149,7 +162,7 @@ class TarStream:
             return Entry(path, found, 0, target, mode=mode & 0o7777, uid=uid, gid=gid)
         if "size" in extended:
             size = self._decimal(extended["size"])
-        sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in extended)
+        sparse = kind == b"S" or (bool(extended) and any(key.startswith("GNU.sparse") for key in extended))
         if kind == b"S":
             self._skip_sparse_map(header)
         return Entry(path, found, size, "", sparse, mode & 0o7777, uid, gid)
@@ -197,7 +210,7 @@ class TarStream:
             digits = field.split(b"\0", 1)[0].strip()
             if digits.strip(b"01234567"):
                 raise InputError(f"{self.what}: a tar header whose {name} is {field!r}, no number")
-            value = int(digits or b"0", 8)
+            return int(digits or b"0", 8)  # of twelve digits at most
         return self._capped(value)
 
     def _decimal(self, text: str) -> int:
@@ -212,6 +225,11 @@ class TarStream:
 
     def _read(self, count: int) -> bytes:
         """`count` bytes, fewer at the end of the stream."""
+        end = self._at + count
+        if end <= len(self._held):
+            data = self._held[self._at : end]
+            self._at = end
+            return data
         data = self._next(count)
         while 0 < len(data) < count and (more := self._next(count - len(data))):
             data += more
@@ -247,6 +265,12 @@ class TarStream:
         return InputError(f"{self.what}: the archive ends early", remedy="fetch the image again")
 
 
+@lru_cache(maxsize=4096)
+def _checked(field: bytes) -> int:
+    """What a header's bytes add up to by its checksum, which they count as eight spaces themselves."""
+    return _lenient(field) - 8 * 32 + sum(field)
+
+
 @lru_cache  # of each a layer has few
 def _lenient(field: bytes) -> int:
     """Mode, user or group; 0 for what is no number, as builders write for an owner they do not know."""
@@ -258,7 +282,9 @@ def _lenient(field: bytes) -> int:
 
 def _path(header: bytes) -> str:
     name = _text(header[:100])
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    if header[345] == 0 or header[257:263] != b"ustar\0":
+        return name
+    prefix = _text(header[345:500])
     return f"{prefix}/{name}" if prefix else name
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from airgap.errors import InputError, IntegrityError
 from airgap.model import BundlePath, bundle_path
-from airgap.readers.inflate import DEFLATED, STORED, Inflation, MemberSource, crc32, passing
+from airgap.readers.inflate import DEFLATED, STORED, Inflation, MemberSource, crc32, passing, unpacked
 from airgap.readers.source import Source
 
 MAX_DIRECTORY = 16 * 1024 * 1024
@@ -25,6 +25,9 @@ MAX_RATIO = 1032
 
 MAX_TOTAL = 1 << 40
 """Bytes of all members, unpacked."""
+
+MAX_AT_ONCE = 512 * 1024
+"""Bytes of a member, packed or not, that are unpacked in one call."""
 
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -127,6 +130,14 @@ class Archive:
                 f" found {size} or more with {crc:08x}",
                 remedy="fetch the archive again",
             )
+
+    def whole(self, member: Member) -> bytes | None:
+        """A small member at once, its CRC-32 checked; None where only `open` can say what is wrong."""
+        if member.compressed > MAX_AT_ONCE or member.size > MAX_AT_ONCE:
+            return None
+        packed = self._source.read(self._data_begin(member), member.compressed)
+        data = unpacked(packed, member.size, member.method)
+        return data if data is not None and crc32(data, 0) == member.crc else None
 
     def source(self, path: str) -> Source:
         """A member to be read at any offset, without holding it."""

@@ -19,7 +19,9 @@ from airgap.audit import findings
 from airgap.audit.look import Contents, Looker, Noticed, Role
 from airgap.audit.streams import Budget, Peeking
 from airgap.audit.types import HEAD, sniff
+from airgap.errors import InputError
 from airgap.readers.source import BytesSource
+from airgap.readers.tar import TarStream
 from airgap.readers.zip import Archive
 from tests.audit.faults import HARMLESS, MALICIOUS
 from tests.readers.images import tar
@@ -70,6 +72,36 @@ def test_every_file_is_listed_with_its_digest_however_deep() -> None:
     [deep] = [one for one in seen.inner if one.path.endswith("data")]
     assert deep.sha256 == hashlib.sha256(b"deep").hexdigest()
     assert not seen.noticed
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("damage", range(12))
+def test_what_is_small_is_seen_as_what_streams(
+    role: Role, damage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "a": b"",
+        "b.pth": b"import os\n",
+        "c.json": b'{"class_name": "Lambda"}',
+        "d.png": ELF,
+        "e": MALICIOUS,
+        "f": gzip.compress(tar([("etc/passwd", b"root:x:0:0::/:\n"), ("x", zipped(y=b"text"))]), mtime=0),
+        "g": b"-----BEGIN PRIVATE KEY-----\n",
+        "h": b"\x89HDF\r\n\x1a\n" + b'"class_name": "Lambda"',
+        "i": bytes(300_000),
+    }
+    packed = zipped(**files) if role is not Role.LAYER else b""
+    blob = bytearray(packed or gzip.compress(tar([*files.items()]), mtime=0))
+    if damage:
+        blob[len(blob) * damage // 13] ^= 0x55
+    try:
+        small = look(bytes(blob), role)
+    except InputError:
+        return  # its directory is damaged: nothing is looked at
+    monkeypatch.setattr(Archive, "whole", lambda archive, member: None)
+    monkeypatch.setattr(TarStream, "held", lambda tar: None)
+    assert look(bytes(blob), role) == small
+    assert damage or len(small.inner) == len(files) + 3
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])

@@ -89,6 +89,19 @@ def test_reading_ahead_changes_nothing(
     assert pieces(data, ahead, step) == pieces(data, 0, step)
 
 
+@given(st.lists(st.tuples(_paths, _contents), max_size=6), st.sampled_from(FORMATS[1:]), st.integers(1, 4000))
+def test_what_was_read_ahead_is_given_whole_or_not_at_all(
+    members: list[tuple[str, Content]], format: int, ahead: int
+) -> None:
+    data = tar(members, format)
+    archive = TarStream(io.BytesIO(data), "layer", ahead=ahead)
+    found = []
+    for entry in archive:
+        held = archive.held() if entry.kind is EntryKind.FILE else b""
+        found.append((entry, archive.read(1 << 20) if held is None else held))
+    assert found == list(ours(data))
+
+
 def test_reading_ahead_costs_one_read_for_many_entries() -> None:
     stream = Counted(tar([(f"f{n}", b"x") for n in range(100)], tarfile.GNU_FORMAT))
     assert len(list(TarStream(stream, "layer", ahead=1 << 20))) == 100

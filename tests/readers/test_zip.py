@@ -1,5 +1,6 @@
 """The strict zip reader against Python's own, on real wheels and generated archives, and on broken ones."""
 
+import contextlib
 import io
 import random
 import struct
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airgap.errors import InputError, IntegrityError
+from airgap.readers import inflate
 from airgap.readers.inflate import EVERY
 from airgap.readers.source import BytesSource, FileSource
-from airgap.readers.zip import Archive
+from airgap.readers.zip import MAX_AT_ONCE, Archive
 from tests.readers.recordings import TRANSFORMERS, VLLM, Replay
 
 MIB = 1 << 20
@@ -32,6 +34,19 @@ def made(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, comment: b
 
 def opened(data: bytes) -> Archive:
     return Archive(BytesSource(data), "test.whl")
+
+
+def at_once_is_as_opened(data: bytes) -> None:
+    """What `whole` gives of each member is what `open` gives, and nothing where that refuses it."""
+    archive = opened(data)
+    for member in archive.members():
+        content: bytes | None = None
+        with contextlib.suppress(InputError, IntegrityError):
+            content = b"".join(archive.open(member.path))
+        try:
+            assert archive.whole(member) == content
+        except InputError:  # of its local header, which both look at
+            assert content is None
 
 
 def read_all(data: bytes) -> dict[str, bytes]:
@@ -56,6 +71,7 @@ def test_reads_what_zipfile_wrote(files: dict[str, bytes], method: int, comment:
         comment = b""
     data = made(files, method, comment)
     assert read_all(data) == files
+    at_once_is_as_opened(data)
     archive = opened(data)
     for path, content in files.items():
         source = archive.source(path)
@@ -81,6 +97,7 @@ def test_an_archive_with_a_changed_byte_never_gives_other_bytes(draw: st.DataObj
     data = bytearray(made(files, draw.draw(st.sampled_from([zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED]))))
     data[draw.draw(st.integers(0, len(data) - 1))] ^= draw.draw(st.integers(1, 255))
     try:
+        at_once_is_as_opened(bytes(data))
         found = read_all(bytes(data))
     except (InputError, IntegrityError):
         return
@@ -303,6 +320,11 @@ def test_caps_what_is_read_at_once() -> None:
         opened(SIMPLE).read("a/three.py", 39)
 
 
+def test_a_large_member_is_not_given_at_once() -> None:
+    archive = opened(made({"a.so": b"\0" * MAX_AT_ONCE, "b.so": b"\0" * (MAX_AT_ONCE + 1)}))
+    assert [archive.whole(one) is None for one in archive.members()] == [False, True]
+
+
 def test_a_member_that_unpacks_to_more_than_it_says_stops_there() -> None:
     content = b"\0" * 50 * MIB
     data = bytearray(made({"a.so": content}))
@@ -316,8 +338,13 @@ def test_a_member_that_unpacks_to_more_than_it_says_stops_there() -> None:
     assert seen <= 11 * MIB
 
 
+@pytest.mark.parametrize("isal", [True, False])
 @pytest.mark.parametrize("wrong", ["nothing", "behind", "cut off", "garbage"])
-def test_packed_bytes_are_one_stream_and_no_more(wrong: str) -> None:
+def test_packed_bytes_are_one_stream_and_no_more(
+    wrong: str, isal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isal:
+        monkeypatch.setattr(inflate, "_isal", lambda module: None)
     content = b"content " * 100
     packed = zlib.compress(content, wbits=-15)
     packed = {"behind": packed + b"more", "cut off": packed[:-3], "garbage": b"\xff" + packed}.get(
@@ -334,3 +361,4 @@ def test_packed_bytes_are_one_stream_and_no_more(wrong: str) -> None:
     else:
         with pytest.raises(InputError, match=r"behind its packed|too early|cannot be unpacked"):
             read_all(bytes(data))
+    at_once_is_as_opened(bytes(data))
