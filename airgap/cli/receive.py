@@ -19,6 +19,7 @@ from airgap.isolated.site import Site
 from airgap.isolated.stream import receive_stream
 from airgap.layout import ENVELOPE_FILE
 from airgap.media import Media, is_volume, not_a_bundle, shown
+from airgap.model import Finding
 from airgap.pinned import trusted_root
 from airgap.units import amount, human_bytes
 from airgap.wanted import render_only
@@ -120,9 +121,10 @@ def reception_code(reception: Reception) -> int:
 
 def show_reception(reception: Reception, *, dry_run: bool) -> None:
     """A line on each volume after its findings, then what each bundle still lacks."""
+    told: set[Finding] = set()
     for received in reception.volumes:
         where = printable(shown(str(received.where)))
-        print_findings(received.findings)
+        print_findings(received.findings, told=told)
         if received.refused:
             print_error(f"{shown(str(received.where))}: {received.refused.message}", received.refused.remedy)
         elif received.reading:

@@ -29,10 +29,15 @@ def print_error(message: str, remedy: str = "") -> None:
         click.echo(f"  -> {printable(remedy)}", err=True)
 
 
-def print_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
-    """Errors first; each with its code, evidence and what clears it."""
+def print_findings(
+    findings: Sequence[Finding], *, err: bool = False, told: set[Finding] | None = None
+) -> None:
+    """Errors first; each with its code, evidence and what clears it. Not again what was `told`."""
     order = list(Severity)
-    for finding in sorted(findings, key=lambda f: order.index(f.severity)):
+    told = set() if told is None else told
+    new = [finding for finding in findings if finding not in told]
+    told.update(new)
+    for finding in sorted(new, key=lambda f: order.index(f.severity)):
         click.echo(
             f"{finding.severity.value}: {printable(finding.subject)}: {printable(finding.message)}"
             f"  [{finding.code}]",

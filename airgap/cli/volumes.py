@@ -10,6 +10,7 @@ import click
 from airgap.cli.terminal import print_error, print_findings, printable
 from airgap.errors import AirgapError, InputError, IntegrityError, TrustError
 from airgap.media import Media, shown
+from airgap.model import Finding
 from airgap.progress import Progress
 from airgap.trust.decide import Recipient
 from airgap.trust.instant import render_instant
@@ -57,10 +58,11 @@ class Volumes:
         """Every volume, and after those of one bundle what they are together."""
         for one in self.refused:
             show_refused(one)
+        told: set[Finding] = set()  # what is of the bundle, every volume of it says
         for position, collection in enumerate(self.collections):
             for judgement in collection.judgements:
-                show_judgement(judgement)
-            show_collection(collection)
+                show_judgement(judgement, told)
+            show_collection(collection, told)
             if self.policed is None:
                 continue
             answer = self.policed[position]
@@ -127,9 +129,9 @@ def show_refused(refused: Refused) -> None:
     print_error(f"{refused.where}: {refused.error.message}", refused.error.remedy)
 
 
-def show_judgement(judgement: Judgement) -> None:
-    """A volume's findings, then a line on it."""
-    print_findings(judgement.findings)
+def show_judgement(judgement: Judgement, told: set[Finding]) -> None:
+    """A volume's findings, but for those that were `told`, then a line on it."""
+    print_findings(judgement.findings, told=told)
     offered, good = judgement.reading.offered, judgement.good
     size = human_bytes(sum(item.size for item in good))
     verdict = "as signed and listed"
@@ -152,9 +154,9 @@ def describe_volume(reading: Reading) -> str:
     return f"{part}volume {mark.number} of {mark.count}"
 
 
-def show_collection(found: Collection) -> None:
+def show_collection(found: Collection, told: set[Finding]) -> None:
     """What is here of one bundle, by whom it is vouched for, and what is still to be burnt."""
-    print_findings(found.findings)
+    print_findings(found.findings, told=told)
     judged = found.signed.judged
     stated = judged.statement
     click.echo(f"{stated.name} {stated.version}, {stated.place}")

@@ -278,6 +278,21 @@ def test_what_the_site_holds_is_not_taken_for_what_another_statement_says_of_it(
     assert installed(site) == before and problems(site) == []
 
 
+@pytest.mark.parametrize("verb", ["verify", "receive"])
+def test_what_is_to_be_said_of_a_bundle_is_said_once_not_for_each_volume(
+    verb: str, made: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["install", str(made / "bundle"), "--site", str(site)]) == 0
+    later = [bundles.model("weights", {"big.bin": os.urandom(BIG)})]
+    bundles.write_bundle(tmp_path / "later", later, sequence=4)
+    assert run(["split", str(tmp_path / "later"), "--size", "500kB", "-o", str(tmp_path / "l")]) == 0
+    found = sorted((tmp_path / "l").iterdir())
+    assert len(found) > 2
+    capsys.readouterr()
+    assert run([verb, *map(str, found), "--site", str(site)]) == 0
+    assert capsys.readouterr().out.count("[sequence-gap]") == 1
+
+
 def test_gc_recover_and_rollback_leave_an_arrival_alone(
     made: Path, volumes: list[Path], site: Path, airgap: Airgap
 ) -> None:
