@@ -141,7 +141,8 @@ def _leavable(lock: Lock) -> dict[Sha256, int]:
 
 def _is_id(name: str) -> bool:
     """Anything that names neither a file nor an acknowledgement was meant as an ID."""
-    return not (Path(name).exists() or "/" in name or "." in name or name.partition(":")[0] == "acknowledged")
+    exists = bool(name) and Path(name).exists()  # '' is '.' to Path
+    return not (exists or "/" in name or "." in name or name.partition(":")[0] == "acknowledged")
 
 
 def _read_id(name: str) -> str:

@@ -217,6 +217,7 @@ def test_a_mistyped_id_is_noticed(made: Sides) -> None:
 def test_what_is_no_base_is_refused(made: Sides) -> None:
     made.stage.write("odd.json", "{}")
     for base, message in (
+        ("", "--base : no file of that name, and no inventory ID"),
         ("out", "--base out: not a bundle: it has no bundle.dsse.json"),
         ("odd.json", "odd.json: 6 problems"),
         ("gone/demo-1", "gone/demo-1: cannot be read: No such file"),
