@@ -63,7 +63,7 @@ def _artifacts(artifacts: Iterable[ArtifactDifference]) -> Html:
 def _detail(one: ArtifactDifference) -> Html:
     parts: list[Html] = []
     if one.facts:
-        columns = [Column("what"), Column("before"), Column("after")]
+        columns = [Column("what", whole=True), Column("before"), Column("after")]
         parts.append(table(columns, ([text(f.what), code(f.before), code(f.after)] for f in one.facts)))
     if one.packages:
         parts.append(_packages(one.packages))
@@ -80,7 +80,7 @@ def _detail(one: ArtifactDifference) -> Html:
 
 
 def _packages(moves: Sequence[PackageMove]) -> Html:
-    columns = [Column("package"), Column("before"), Column("after"), Column("distance")]
+    columns = [Column("package"), Column("before"), Column("after"), Column("distance", whole=True)]
     return table(
         columns,
         (

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from airgap.audit.answers import PolicyFact, Violation, Waiver
+from airgap.audit.answers import PolicyFact, Violation, Waiver, some_of_each
 from airgap.audit.evidence import Audit, FileFact
 from airgap.audit.policy import EXPIRED, Policy
 from airgap.audit.spdx import permitted
@@ -85,7 +85,10 @@ def refuse_broken(audit: Audit) -> None:
     if policy is None or not policy.broken:
         return
     count = len(policy.broken)
-    lines = [f"{violation.rule}: {violation.subject}: {violation.message}" for violation in policy.broken]
+    lines: list[str] = []
+    for violation, more in some_of_each(policy.broken):
+        lines.append(f"{violation.rule}: {violation.subject}: {violation.message}")
+        lines += [f"{violation.rule}: and {more} more for the same reason"] if more > 0 else []
     first = f"{policy.where}: {count} violation{'s' if count > 1 else ''} of the policy"
     raise PolicyError("\n  ".join((first, *lines)), remedy=policy.broken[0].remedy)
 

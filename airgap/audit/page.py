@@ -24,10 +24,15 @@ STYLE_FILE = "page.css"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column; numbers are set right."""
+    """A table's column; numbers are set right, and what is `whole` is never broken into lines."""
 
     title: str
     number: bool = False
+    whole: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "number" if self.number else "whole" if self.whole else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +83,27 @@ def section(anchor: str, title: str, *inside: Html) -> Html:
     return element("section", element("h2", text(title)), *inside, id_=anchor)
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[Html]]) -> Html:
-    """Rows of cells, one for each column; a head that print repeats on every page."""
-    kinds = ["number" if column.number else "" for column in columns]
+MOST_PRINTED = 400
+"""Rows of a table that go to paper: some twenty pages."""
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Html]], elsewhere: str = "") -> Html:
+    """Rows of cells, one for each column; a head that print repeats on every page.
+
+    What is in the file `elsewhere`, too, is not printed when it would take more than a few pages.
+    """
+    rows = list(rows)
+    kinds = [column.kind for column in columns]
     head = join(element("th", text(c.title), kind=kind) for c, kind in zip(columns, kinds, strict=True))
     body = join(
         element("tr", *(element("td", cell, kind=kind) for cell, kind in zip(row, kinds, strict=True)))
         for row in rows
     )
     whole = element("table", element("thead", element("tr", head)), element("tbody", body))
-    return element("div", whole, kind="scroll")
+    if not elsewhere or len(rows) <= MOST_PRINTED:
+        return element("div", whole, kind="scroll")
+    note = element("p", text(f"{len(rows)} rows, not printed: {elsewhere} has them."), kind="on-paper")
+    return join((element("div", whole, kind="scroll on-screen"), note))
 
 
 def facts(pairs: Iterable[tuple[str, Html]]) -> Html:

@@ -3,8 +3,9 @@
 Pure: an audit in, one self-contained document out (`airgap.audit.page`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from airgap.audit import findings
 from airgap.audit.evidence import Audit, BundleFact
 from airgap.audit.page import Column, Html, code, element, facts, join, page, section, table, tag, text, tiles
 from airgap.audit.report_details import (
@@ -16,21 +17,32 @@ from airgap.audit.report_details import (
     wheels_section,
 )
 from airgap.audit.report_pictures import pictures_section
-from airgap.audit.report_policy import policy_cover, vulnerabilities_section
+from airgap.audit.report_policy import exceptions, policy_facts, policy_section, vulnerabilities_section
 from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
+from airgap.audit.vulnerabilities import UNKNOWN, VULNERABLE
 from airgap.model import Finding, Severity
 from airgap.trust.instant import render_instant
 from airgap.units import amount, human_bytes, noun
 
-ON_COVER = 8
-"""Findings that the first page names; the others follow it."""
+ON_COVER = 6
+"""Kinds of findings that the first page names; every finding follows it."""
+
+TITLES = {
+    **{rule.code: rule.title for rule in findings.RULES},
+    VULNERABLE: "packages with known vulnerabilities",
+    UNKNOWN: "packages of which nobody could say whether they are vulnerable",
+}
+"""What findings of one code have in common, in a line."""
+
+_TRUST = frozenset({findings.UNTRUSTED.code, findings.UNJUDGED.code})
 
 VERDICT_STYLE = {"blocked": "error", "unknown": "warning", "no_blocker": "info", "ready": "good"}
 
 SECTIONS = (
     ("pictures", "Pictures"),
     ("findings", "Findings"),
+    ("policy", "Policy"),
     ("vulnerabilities", "Vulnerabilities"),
     ("artifacts", "Artifacts"),
     ("models", "Models"),
@@ -50,6 +62,7 @@ def render_report(audit: Audit) -> str:
         pictures_section(audit),
         since_section(audit),
         _findings(audit),
+        policy_section(audit),
         vulnerabilities_section(audit),
         artifacts_section(audit),
         models_section(audit),
@@ -70,9 +83,8 @@ def _cover(audit: Audit) -> Html:
         element("p", text(looked), kind="lead"),
         _counts(audit),
         *(_bundle(bundle) for bundle in audit.subject.bundles),
-        facts([("Since", text(f"{audit.since.title}: {summary(audit.since)}"))] if audit.since else []),
-        _verdicts(audit),
-        policy_cover(audit),
+        facts([*_since(audit), *_verdicts(audit), *policy_facts(audit)]),
+        exceptions(audit),
         _worst(audit),
         _signature(),
         element("nav", *(Html(f'<a href="#{anchor}">{text(head)}</a>') for anchor, head in SECTIONS)),
@@ -85,8 +97,8 @@ def _counts(audit: Audit) -> Html:
     found = audit.by_severity()
     return tiles(
         [
-            (f"{noun(found[Severity.ERROR], 'error')} found", str(found[Severity.ERROR])),
-            (f"{noun(found[Severity.WARNING], 'warning')} found", str(found[Severity.WARNING])),
+            (noun(found[Severity.ERROR], "error"), str(found[Severity.ERROR])),
+            (noun(found[Severity.WARNING], "warning"), str(found[Severity.WARNING])),
             ("signed", human_bytes(totals.bytes)),
             (noun(totals.artifacts, "artifact"), str(totals.artifacts)),
             (f"{noun(totals.files, 'file')} inside", str(totals.files)),
@@ -134,19 +146,22 @@ def _signing(bundle: BundleFact) -> Html:
     return join((tag("holds", "good"), text(f"{said}{missing}{until}")))
 
 
-def _verdicts(audit: Audit) -> Html:
+def _since(audit: Audit) -> list[tuple[str, Html]]:
+    return [("Since", text(f"{audit.since.title}: {summary(audit.since)}"))] if audit.since else []
+
+
+def _verdicts(audit: Audit) -> list[tuple[str, Html]]:
     """What `airgap check` says, one line a component."""
     if audit.verdicts is None:
-        return facts(
-            [("Can it run", text("not judged: airgap audit --check tells what is known to be unable to run"))]
-        )
-    return facts(
+        unasked = "not judged: airgap audit --check tells what is known to be unable to run"
+        return [("Can it run", text(unasked))]
+    return [
         (
             "Can it run",
             join((code(fact.component), text(" "), _verdict(fact.verdict), text(f" {_first(fact.reasons)}"))),
         )
         for fact in audit.verdicts
-    )
+    ]
 
 
 def _verdict(word: str) -> Html:
@@ -159,14 +174,34 @@ def _first(reasons: tuple[str, ...]) -> str:
 
 
 def _worst(audit: Audit) -> Html:
-    ordered = [finding for finding in _ordered(audit.findings) if finding.severity is not Severity.INFO]
+    """A row a kind of finding, the worst first: many of one kind hide no other."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in _ordered(audit.findings):
+        if finding.severity is not Severity.INFO:
+            kinds.setdefault(finding.code, []).append(finding)
     head = element("h3", text("What was found"))
-    if not ordered:
+    if not kinds:
         return join((head, element("p", tag("nothing", "good"), text(" No error and no warning."))))
-    rest = len(ordered) - ON_COVER
-    more = [element("p", text(f"and {rest} more, under Findings"), kind="soft")] if rest > 0 else []
-    rows = ([_severity(f), text(f.subject), text(f.message)] for f in ordered[:ON_COVER])
-    return join((head, table([Column("severity"), Column("where"), Column("what")], rows), *more))
+    rest = len(kinds) - ON_COVER
+    left = f"and {amount(rest, 'more kind', 'more kinds')}, under Findings"
+    more = [element("p", text(left), kind="soft")] if rest > 0 else []
+    rows = (
+        [_severity(alike[0]), text(len(alike)), text(_kind(alike)), text(_where(alike))]
+        for alike in list(kinds.values())[:ON_COVER]
+    )
+    columns = [Column("severity"), Column("times", number=True), Column("what"), Column("where")]
+    return join((head, table(columns, rows), *more))
+
+
+def _kind(alike: Sequence[Finding]) -> str:
+    """What findings of one code have in common; of a single one what it says."""
+    first = alike[0]
+    return first.message if len(alike) == 1 else TITLES.get(first.code, f"{first.message}, and the like")
+
+
+def _where(alike: Sequence[Finding]) -> str:
+    subjects = {finding.subject for finding in alike}
+    return alike[0].subject + (f" and {len(subjects) - 1} more" if len(subjects) > 1 else "")
 
 
 def _signature() -> Html:
@@ -202,7 +237,7 @@ def _severity(finding: Finding) -> Html:
     return tag(finding.severity.value, finding.severity.value)
 
 
-def _ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first, else as they were found."""
+def _ordered(found: Iterable[Finding]) -> list[Finding]:
+    """The worst first, of these whom to believe, else as they were found."""
     order = list(Severity)
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    return sorted(found, key=lambda one: (order.index(one.severity), one.code not in _TRUST))

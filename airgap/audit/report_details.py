@@ -1,10 +1,10 @@
 """The report's tables: every artifact, and what is inside of each kind."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from airgap.audit.evidence import ArtifactFact, Audit, ImageFact, ModelFact, WheelFact
-from airgap.audit.page import Column, Html, code, element, facts, join, section, table, text
+from airgap.audit.page import Column, Html, code, element, facts, join, section, table, tag, text
 from airgap.provenance import describe
 from airgap.units import amount, human_bytes
 
@@ -14,7 +14,7 @@ MAX_ROWS = 20_000
 
 def artifacts_section(audit: Audit) -> Html:
     columns = [
-        Column("kind"), Column("name"), Column("source, digest"), Column("licence"),
+        Column("kind", whole=True), Column("name"), Column("source, digest"), Column("licence"),
         Column("files", number=True), Column("size", number=True),
     ]  # fmt: skip
     rows = (
@@ -48,26 +48,52 @@ def images_section(audit: Audit) -> Html:
 
 def wheels_section(audit: Audit) -> Html:
     """What runs by itself or is not Python, and who claims to have made it."""
-    columns = [
-        Column("wheel"),
-        Column("commands and plug-ins"),
-        Column("runs by itself"),
-        Column("native code"),
-        Column("RECORD"),
-        Column("attestations"),
-    ]
+    columns = [Column("wheel"), Column("what it brings")]
     rows = [
         [
-            text(wheel.path),
-            _lines(f"{point.name} = {point.target}" for point in wheel.entry_points),
-            _lines([*(f"{p.path}:{p.line} {p.text}" for p in wheel.pth if p.runs), *wheel.startup]),
-            _lines(wheel.native_libraries),
-            text(_record(wheel)),
-            text(describe(wheel.provenance)),
+            join((text(wheel.path), element("div", text(_vouched(wheel)), kind="soft"))),
+            join(element("div", line) for line in (*_startup(wheel), *map(text, _brought(wheel)))),
         ]
         for wheel in audit.wheels
     ]
-    return section("wheels", "Wheels", _capped(columns, rows, "report.json") if rows else _none())
+    note = element("p", text("report.json has where each command and plug-in leads."), kind="soft")
+    inside = (note, _capped(columns, rows, "report.json")) if rows else (_none(),)
+    return section("wheels", "Wheels", *inside)
+
+
+_COMMANDS = ("console_scripts", "gui_scripts")
+_NAMED = 8
+"""Names in one cell; a plug-in framework registers hundreds."""
+
+
+def _vouched(wheel: WheelFact) -> str:
+    claims = describe(wheel.provenance)
+    return f"RECORD: {_record(wheel)}" + (f"; attestations: {claims}" if claims else "")
+
+
+def _startup(wheel: WheelFact) -> Iterator[Html]:
+    lines = [*(f"{p.path}:{p.line} {p.text}" for p in wheel.pth if p.runs), *wheel.startup]
+    for line in lines:
+        yield join((tag("runs by itself", "warning"), text(" "), code(line)))
+
+
+def _brought(wheel: WheelFact) -> Iterator[str]:
+    """What a wheel adds to an environment, a line a kind."""
+    commands = [point.name for point in wheel.entry_points if point.group in _COMMANDS]
+    if commands:
+        yield f"{amount(len(commands), 'command')}: {_some(commands)}"
+    groups = Counter(point.group for point in wheel.entry_points if point.group not in _COMMANDS)
+    if groups:
+        said = [f"{group} ({count})" for group, count in sorted(groups.items())]
+        yield f"plug-ins: {_some(said)}"
+    if wheel.native_libraries:
+        names = [path.rpartition("/")[2] for path in wheel.native_libraries]
+        yield f"{amount(len(names), 'native file')}: {_some(names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def packages_section(audit: Audit) -> Html:
@@ -106,9 +132,11 @@ def files_section(audit: Audit) -> Html:
 
 def _model(model: ModelFact) -> Html:
     dtypes = ", ".join(f"{dtype} {human_bytes(size)}" for dtype, size in sorted(model.bytes_by_dtype.items()))
-    licence = " ".join(filter(None, (model.licence, model.licence_name, model.licence_link)))
+    also = dict.fromkeys(filter(None, (model.licence_name, model.licence_link)))
+    more = ", ".join(word for word in also if word != model.licence)
+    licence = f"{model.licence} ({more})" if model.licence and more else model.licence or more
     weights = (
-        f"{model.format}, {amount(model.tensors, 'tensor')}, {amount(model.parameters, 'parameter')}"
+        f"{model.format}, {amount(model.tensors, 'tensor')}, {model.parameters:,} parameters"
         if model.format
         else ""
     )
@@ -126,7 +154,7 @@ def _model(model: ModelFact) -> Html:
                     ("Weights", text(weights or "no header could be read")),
                     (
                         "Quantised",
-                        text(f"{model.quantized_share:.1%} of the parameters" if model.tensors else ""),
+                        text(_quantised(model)),
                     ),
                     ("Bytes", text(dtypes)),
                     ("Remote code", _lines(model.remote_code)),
@@ -134,6 +162,12 @@ def _model(model: ModelFact) -> Html:
             ),
         )
     )
+
+
+def _quantised(model: ModelFact) -> str:
+    if not model.tensors:
+        return ""
+    return f"{model.quantized_share:.1%} of the parameters" if model.quantized_share else "nothing"
 
 
 def _image(audit: Audit, image: ImageFact) -> Html:
@@ -187,7 +221,7 @@ def _record(wheel: WheelFact) -> str:
 
 
 def _capped(columns: list[Column], rows: list[list[Html]], elsewhere: str) -> Html:
-    whole = table(columns, rows[:MAX_ROWS])
+    whole = table(columns, rows[:MAX_ROWS], elsewhere)
     left = len(rows) - MAX_ROWS
     return whole if left <= 0 else join((whole, element("p", text(f"and {left} more, in {elsewhere}"))))
 

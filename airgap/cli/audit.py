@@ -101,8 +101,8 @@ def audit(
     volumes, name all that are here at once.
     """
     policy = load_policy(policy_file) if policy_file else None
-    if check and len(subjects) > 1:
-        raise click.UsageError("--check takes a bundle that is whole, not its volumes")
+    if check and (len(subjects) > 1 or is_site(Site(subjects[0]))):
+        raise click.UsageError("--check takes a bundle that is whole, neither its volumes nor a site")
     if out and not no_sbom:
         require_libraries()
     progress = progress_for(json=as_json)

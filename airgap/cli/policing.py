@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airgap.audit.answers import PolicyFact
+from airgap.audit.answers import PolicyFact, some_of_each
 from airgap.audit.evidence import Audit
 from airgap.audit.exports import add_vulnerabilities
 from airgap.audit.judging import Stage, judge_policy, refuse_broken
@@ -156,10 +156,12 @@ def policy_lines(fact: PolicyFact | None) -> Iterator[str]:
             f"  waived until {waiver.expires}: {waiver.rule}: {waiver.subject}: {waiver.reason}"
             f" ({waiver.name}){note}"
         )
-    for violation in fact.broken:
+    for violation, more in some_of_each(fact.broken):
         yield f"  {violation.rule}: {violation.subject}: {violation.message}"
         if violation.remedy:
             yield f"    -> {violation.remedy}"
+        if more > 0:
+            yield f"  {violation.rule}: and {more} more for the same reason; --json has every one"
 
 
 def _policed(audit: Audit) -> Policed:

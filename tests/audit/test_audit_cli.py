@@ -265,6 +265,13 @@ def test_what_is_neither_bundle_nor_site_is_exit_code_3(tmp_path: Path, subject:
     assert not (tmp_path / "evidence").exists()
 
 
+def test_a_site_is_not_checked_and_it_is_said_before_anything_is_read(tmp_path: Path, site: Path) -> None:
+    bundle = bundles.write_bundle(tmp_path / "bundle", clean())
+    assert airgap("install", bundle, "--site", site)[0] == 0
+    code, _, error = airgap("audit", site, "--check")
+    assert (code, "neither its volumes nor a site" in error) == (2, True)
+
+
 def test_the_page_stays_one_page_and_the_pack_has_everything(tmp_path: Path, site: Path) -> None:
     many = [Entry(f"usr/bin/su{number}", b"", 0o4755) for number in range(40)]
     found = audited(tmp_path, [image("engine", [*faults.SYSTEM, *many])], "--site", site)

@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from airgap.audit.answers import VerdictFact
-from airgap.audit.evidence import Audit, Signing
+from airgap.audit.answers import PolicyFact, VerdictFact, Violation, Waiver
+from airgap.audit.evidence import Audit, EntryPoint, Signing
+from airgap.audit.page import MOST_PRINTED
 from airgap.audit.report import SECTIONS, render_report
 from airgap.audit.report_pictures import licences
-from airgap.model import Finding, Kind, Severity
+from airgap.model import Finding, Kind, Severity, Sha256
+from tests.audit.test_page import Reader
 from tests.audit.values import audit, bundle
 from tests.services import need
 
@@ -110,9 +113,42 @@ def test_bars_are_as_long_as_what_they_stand_for(browser: webdriver.Chrome, tmp_
     assert widths[0] > 50 * widths[1]  # 700 kB and 1 kB
 
 
-def test_on_paper_the_page_to_sign_stands_alone(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def exceptional() -> Audit:
+    """As much as a first page should hold: many kinds of findings, three waivers, five broken rules."""
+    rules = (
+        "licences.allowed",
+        "vulnerabilities.maximum",
+        "vulnerabilities.data-age",
+        "findings.errors",
+        "signers.names",
+    )
+    waivers = tuple(
+        Waiver(
+            rule,
+            "engine: *",
+            "read by hand, and accepted until the next release",
+            "Jane Doe",
+            date(2027, 3, 31),
+        )
+        for rule in rules[:3]
+    )
+    subject = "packages: a_package-1.2.3-py3-none-any.whl"
+    broken = tuple(Violation(rule, subject, f"what breaks it {n}") for rule in rules for n in range(9))
+    return audit(
+        policy=PolicyFact("policy.toml", Sha256("a" * 64), rules, waivers, broken),
+        findings=tuple(
+            Finding(f"audit-{n}", Severity.WARNING, subject, f"something odd that has the number {n}")
+            for n in range(8)
+        ),
+    )
+
+
+@pytest.mark.parametrize("subject", [audit(), exceptional()], ids=["ordinary", "exceptional"])
+def test_on_paper_the_page_to_sign_stands_alone(
+    browser: webdriver.Chrome, subject: Audit, tmp_path: Path
+) -> None:
     need("pdftotext")
-    show(browser, audit(), tmp_path)
+    show(browser, subject, tmp_path)
     pdf = tmp_path / "report.pdf"
     pdf.write_bytes(base64.b64decode(browser.print_page()))
     first, second, *_ = subprocess.run(
@@ -143,10 +179,71 @@ def test_the_first_page_names_the_worst_and_counts_the_rest() -> None:
     many = tuple(Finding(f"audit-{n}", Severity.WARNING, f"w{n}", "odd") for n in range(10))
     shown = first_page(audit(findings=(*many, Finding("audit-e", Severity.ERROR, "bad.bin", "evil"))))
     assert shown.index("bad.bin") < shown.index("w0")
-    assert "w6" in shown
-    assert "w7" not in shown
-    assert "and 3 more, under Findings" in shown
+    assert "w4" in shown
+    assert "w5" not in shown
+    assert "and 5 more kinds, under Findings" in shown
     assert "No error and no warning." in first_page(audit(findings=()))
+
+
+def test_many_findings_of_one_kind_hide_no_other_on_the_first_page() -> None:
+    many = [Finding("audit-setuid", Severity.WARNING, f"engine: su{n}", "runs as root") for n in range(40)]
+    odd = Finding("audit-odd", Severity.WARNING, "w.whl", "something odd")
+    untrusted = Finding("audit-untrusted", Severity.ERROR, "bundle.dsse.json", "nobody signed")
+    secret = Finding("audit-secret", Severity.ERROR, "engine: config", "a token")
+    shown = first_page(audit(findings=(*many, odd, secret, untrusted)))
+    assert "engine: su0 and 39 more" in shown
+    assert "a program that runs as its owner, whoever starts it" in shown
+    assert "something odd" in shown
+    assert shown.index("nobody signed") < shown.index("a token"), "whom to believe comes first"
+
+
+def test_long_tables_stay_off_the_paper_and_say_where_they_are(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    need("pdftotext")
+    (file, *_) = audit().files
+    many = tuple(replace(file, path=f"file-{n}.txt") for n in range(MOST_PRINTED + 1))
+    show(browser, audit(files=many), tmp_path)
+    assert browser.find_element(By.CSS_SELECTOR, "#files table").is_displayed()
+    assert not browser.find_element(By.CSS_SELECTOR, "#files .on-paper").is_displayed()
+    (tmp_path / "report.pdf").write_bytes(base64.b64decode(browser.print_page()))
+    printed = subprocess.run(
+        ["pdftotext", tmp_path / "report.pdf", "-"], check=True, capture_output=True, text=True
+    ).stdout
+    assert f"{len(many)} rows, not printed: files.csv has them." in printed
+    assert "file-7.txt" not in printed
+    assert "alpha" in printed, "short tables are"
+
+
+def test_what_a_wheel_brings_is_said_by_name_up_to_a_few() -> None:
+    (wheel,) = audit().wheels
+    points = [EntryPoint("egg.writers", f"p{n}", "x:y") for n in range(30)]
+    files = tuple(f"alpha/_{n}.so" for n in range(12))
+    full = replace(wheel, entry_points=(*wheel.entry_points, *points), native_libraries=files)
+    shown = Reader(render_report(audit(wheels=(full,)))).shown
+    for said in (
+        "1 command: alpha",
+        "plug-ins: egg.writers (30)",
+        "12 native files: _0.so, ",
+        "_7.so and 4 more",
+    ):
+        assert said in shown
+    assert "runs by itself alpha.pth:1 import os" in shown
+
+
+def test_no_name_leaves_a_bar_without_length(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    long = "Copyright (c) 2005-2023, a company of a long name"
+    (package, *rest) = audit().packages
+    licensed = [
+        replace(package, licence=long),
+        *rest,
+        *(replace(one, name=f"{n}") for n, one in enumerate(rest * 9)),
+    ]
+    show(browser, audit(packages=tuple(licensed)), tmp_path)
+    charts = browser.find_elements(By.CLASS_NAME, "bars")
+    assert all(
+        max(bar.size["width"] for bar in chart.find_elements(By.CLASS_NAME, "bar")) > 60 for chart in charts
+    )
 
 
 def test_verdicts_are_told_and_their_absence_too() -> None:
