@@ -45,6 +45,9 @@ ARTIFACT_OVERHEAD = 3072
 MARGIN = (128 * 1024, 4 * 1024 * 1024)
 """Least and most kept free for signatures, roots and the file system's own; a 256th of the medium between."""
 
+MARGIN_BLOCKS = 24
+"""As many blocks are kept free at least: each of those files, and each directory, takes one or more."""
+
 NO_LIMIT = 1 << 50
 FAT32_FILE = (1 << 32) - 1
 """Bytes: FAT32 counts a file's size in 32 bits."""
@@ -211,7 +214,7 @@ def _least_for(statement: Statement, medium: Medium) -> int:
 
 
 def _reserve(statement: Statement, medium: Medium) -> int:
-    least, most = MARGIN
+    least, most = max(MARGIN[0], MARGIN_BLOCKS * medium.block), MARGIN[1]
     documents = sum(medium.takes(blob.size) for blob in company(statement).values())
     described = BLOB_OVERHEAD * len(statement.blobs) + ARTIFACT_OVERHEAD * len(statement.artifacts)
     return documents + described + min(max(medium.capacity // 256, least), most)

@@ -51,6 +51,18 @@ def test_every_volume_fits_and_is_checked_by_coreutils_alone(bundle: Path, tmp_p
         assert files["bundle.dsse.json"] == (bundle / "bundle.dsse.json").read_bytes()
 
 
+@pytest.mark.parametrize("size", ["2MB", "2.3MB", "4MB", "5MB"])
+def test_a_small_fat32_stick_takes_the_documents_by_its_clusters(tmp_path: Path, size: str) -> None:
+    files = {f"part-{n}.bin": os.urandom(700_000 + n) for n in range(9)}
+    bundle = bundles.write_bundle(tmp_path / "bundle", [bundles.model("weights", files)])
+    out = tmp_path / "v"
+    assert run(["split", str(bundle), "--size", size, "--file-limit", "fat32", "-o", str(out)]) == 0
+    for volume in out.iterdir():
+        sizes = [path.stat().st_size if path.is_file() else 1 for path in volume.rglob("*")]
+        used = sum(-(-size // 32768) for size in sizes)
+        assert used * 32768 <= byte_count(size)
+
+
 def test_together_they_are_the_bundle(bundle: Path, tmp_path: Path) -> None:
     found: dict[str, bytes] = {}
     for volume in split(bundle, tmp_path / "out"):
