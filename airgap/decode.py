@@ -12,7 +12,6 @@ import math
 import os
 import re
 import stat
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -98,6 +97,8 @@ def parse_toml(data: bytes, what: str, *, max_bytes: int = MAX_DOCUMENT) -> dict
     _cap_depth(data, what)
     if _LONG_KEY.search(data):
         raise InputError(f"{what}: a key of {MAX_DEPTH} parts or more")
+    import tomllib  # noqa: PLC0415  the isolated side reads none: every verb starts sooner
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -169,8 +170,10 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 def _cap_depth(data: bytes, what: str) -> None:
     """Judge nesting before any recursive parser sees the bytes."""
+    # Without an escape every second part between quotes is a string: ten times as fast, and the usual case.
+    bare = _STRING.sub(b"", data) if b"\\" in data else b"".join(data.split(b'"')[::2])
     depth = 0
-    for bracket in _STRING.sub(b"", data).translate(None, _NO_BRACKETS):
+    for bracket in bare.translate(None, _NO_BRACKETS):
         if bracket in b"[{":
             depth += 1
             if depth > MAX_DEPTH:

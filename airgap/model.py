@@ -28,16 +28,19 @@ VERSION_PATTERN = r"[0-9A-Za-z]+(?:[._+-][0-9A-Za-z]+)*"
 """Versions of bundles."""
 
 
+_HEX_64, _HEX_96 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{96}")
+
+
 def sha256_hex(text: str) -> Sha256:
     """Raises InputError unless `text` is 64 lower-case hex digits."""
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
+    if not _HEX_64.fullmatch(text):
         raise InputError(f"expected a sha256 of 64 lower-case hex digits, found {text[:80]!r}")
     return Sha256(text)
 
 
 def sha384_hex(text: str) -> Sha384:
     """Raises InputError unless `text` is 96 lower-case hex digits."""
-    if not re.fullmatch(r"[0-9a-f]{96}", text):
+    if not _HEX_96.fullmatch(text):
         raise InputError(f"expected a sha384 of 96 lower-case hex digits, found {text[:100]!r}")
     return Sha384(text)
 

@@ -189,7 +189,8 @@ def parse_image(data: bytes, what: str, *, media_type: str = "") -> ImageManifes
     Unknown keys are allowed: the bytes travel unchanged. A document that is both an index and a
     manifest, or that calls itself other than it was called, is refused (CVE-2021-41190). Raises InputError.
     """
-    fields = Fields(without_nulls(parse_json(data, what, max_bytes=MAX_MANIFEST, floats=True)))
+    document = parse_json(data, what, max_bytes=MAX_MANIFEST, floats=True)
+    fields = Fields(without_nulls(document) if b"null" in data else document)
     fields.raise_if_bad(what)
     version = fields.integer("schemaVersion")
     if version == 1:

@@ -8,6 +8,7 @@ say nothing of it.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from airgap.errors import InputError, TrustError
 from airgap.layout import RECORD_NAME, RECORDS_DIRECTORY, record_name
@@ -15,7 +16,10 @@ from airgap.media import Media
 from airgap.model import Finding, Severity
 from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.root import Root
-from airgap.trust.smoke import Attested, SmokeRun, judge, survey
+
+# What reads a record is imported where there is one: few bundles have any, and every verb starts sooner.
+if TYPE_CHECKING:
+    from airgap.trust.smoke import Attested, SmokeRun
 
 MAX_RECORDS = 32
 """Of one bundle."""
@@ -36,13 +40,15 @@ class Record:
 
     source: str
     data: bytes
-    run: SmokeRun | None
-    attested: Attested | None
+    run: "SmokeRun | None"
+    attested: "Attested | None"
     problem: str = ""
 
 
 def read_record(source: str, data: bytes, root: Root | None, now: datetime) -> Record:
     """A record by itself, judged where there is a root. `now` is UTC."""
+    from airgap.trust.smoke import judge, survey  # noqa: PLC0415
+
     try:
         if root is None:
             return Record(source, data, _summary(survey(data, source)[0]), None, NOT_JUDGED)
@@ -82,13 +88,15 @@ def record_findings(records: Iterable[Record]) -> tuple[Finding, ...]:
     )
 
 
-def _said(data: bytes) -> SmokeRun | None:
+def _said(data: bytes) -> "SmokeRun | None":
+    from airgap.trust.smoke import survey  # noqa: PLC0415
+
     try:
         return _summary(survey(data)[0])
     except InputError:
         return None
 
 
-def _summary(run: SmokeRun) -> SmokeRun:
+def _summary(run: "SmokeRun") -> "SmokeRun":
     """Without its blobs: whatever hostile media hold, little of it stays in memory."""
     return replace(run, blobs={})

@@ -221,6 +221,21 @@ def test_a_fifo_is_refused_and_a_shells_pipe_is_read(tmp_path: Path) -> None:
         assert shown.stdout == b"first\nsecond\n", script
 
 
+@given(st.text('"[]{}a', max_size=200).map(str.encode), st.integers(0, MAX_DEPTH + 2))
+def test_depth_is_judged_alike_with_and_without_escapes(around: bytes, deep: int) -> None:
+    data = around + b"[" * deep
+    inside = data.count(b'"') % 2
+    assert too_deep(data) == too_deep(data + (b"\\\\" if inside else b'"\\\\"'))
+
+
+def too_deep(data: bytes) -> bool:
+    try:
+        parse_json(data, "x")
+    except InputError as error:
+        return "levels deep" in error.message
+    return False
+
+
 def build(fields: Fields) -> tuple[object, ...]:
     inner = fields.table("inner")
     value = (

@@ -3,6 +3,7 @@
 import shlex
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airgap.cli.terminal import printable
 from airgap.decode import read_capped
@@ -12,7 +13,9 @@ from airgap.records import Record, read_record
 from airgap.trust.envelope import MAX_RECORD
 from airgap.trust.instant import render_instant
 from airgap.trust.root import Root
-from airgap.trust.smoke import SmokeRun
+
+if TYPE_CHECKING:
+    from airgap.trust.smoke import SmokeRun
 
 
 def read_given(path: Path, root: Root | None, now: datetime) -> Record:
@@ -32,7 +35,7 @@ def record_line(record: Record) -> str:
     return printable(f"record {digest_of(record.data)[:12]}: {who} {_run_line(record.run)}{why}")
 
 
-def _run_line(run: SmokeRun) -> str:
+def _run_line(run: "SmokeRun") -> str:
     names = ", ".join(artifact.name for artifact in run.artifacts)
     where = f"on {run.gpu}" if run.host.cards else "without a GPU"
     command = shlex.join(run.command).replace("\n", "\\n")
