@@ -43,7 +43,9 @@ EXPIRES = _warning(
     "audit-expires", "statement or root expires soon", "ask the holders for a newer one in time"
 )
 NOT_LOOKED = _warning(
-    "audit-not-looked", "something was not looked into", "install what the message names, or look by hand"
+    "audit-not-looked",
+    "something was not looked into",
+    "name all volumes, install what the message names, or look by hand",
 )
 MALFORMED = _warning("audit-malformed", "a file breaks the rules of what it is", _PUBLISHER)
 BOMB = _error("audit-bomb", "something unpacks to more than anything honest does", _PUBLISHER)

@@ -90,7 +90,10 @@ def of_package(said: str, classifiers: Sequence[str]) -> str:
     families = ", ".join(sorted(_classified(classifiers)))
     if families and ("\n" in named or not named):
         named = families
-    return expression(said) or of_classifiers(classifiers) or named.split("\n")[0][:200]
+    found, classified = expression(said), of_classifiers(classifiers)
+    if classified and found.casefold() != said.strip().casefold():
+        return classified  # "GPL" stands for every version there is; a classifier says which
+    return found or named.split("\n")[0][:200]
 
 
 def _classified(classifiers: Sequence[str]) -> set[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from airgap.audit.evidence import ArtifactFact, Audit, ImageFact, ModelFact, WheelFact
 from airgap.audit.page import Column, Html, code, element, facts, join, section, table, tag, text
+from airgap.model import Kind
 from airgap.provenance import describe
 from airgap.units import amount, human_bytes
 
@@ -39,11 +40,17 @@ def _source(artifact: ArtifactFact) -> Html:
 
 
 def models_section(audit: Audit) -> Html:
-    return section("models", "Models", *([_model(model) for model in audit.models] or [_none()]))
+    shown = [
+        *map(_model, audit.models),
+        *_unseen(audit, Kind.MODEL, (model.artifact for model in audit.models)),
+    ]
+    return section("models", "Models", *(shown or [_none()]))
 
 
 def images_section(audit: Audit) -> Html:
-    return section("images", "Images", *([_image(audit, image) for image in audit.images] or [_none()]))
+    unseen = _unseen(audit, Kind.CONTAINER, (image.artifact for image in audit.images))
+    shown = [*(_image(audit, image) for image in audit.images), *unseen]
+    return section("images", "Images", *(shown or [_none()]))
 
 
 def wheels_section(audit: Audit) -> Html:
@@ -57,8 +64,9 @@ def wheels_section(audit: Audit) -> Html:
         for wheel in audit.wheels
     ]
     note = element("p", text("report.json has where each command and plug-in leads."), kind="soft")
-    inside = (note, _capped(columns, rows, "report.json")) if rows else (_none(),)
-    return section("wheels", "Wheels", *inside)
+    inside = [note, _capped(columns, rows, "report.json")] if rows else []
+    unseen = _unseen(audit, Kind.WHEELS, (wheel.artifact for wheel in audit.wheels))
+    return section("wheels", "Wheels", *((*inside, *unseen) or (_none(),)))
 
 
 _COMMANDS = ("console_scripts", "gui_scripts")
@@ -233,6 +241,14 @@ def _lines(texts: Iterable[str]) -> Html:
 def _one_line(licence: str) -> str:
     first = licence.strip().split("\n")[0]
     return first if len(first) <= 80 else f"{first[:79]}…"
+
+
+def _unseen(audit: Audit, kind: Kind, seen: Iterable[str]) -> list[Html]:
+    """Artifacts of which nothing can be shown: they lie on another volume, or are damaged."""
+    known = set(seen)
+    names = [one.name for one in audit.artifacts if one.kind is kind and one.name not in known]
+    said = join((tag("not looked into", "warning"), text(f" {', '.join(names)}; Findings say why.")))
+    return [element("p", said)] if names else []
 
 
 def _none() -> Html:

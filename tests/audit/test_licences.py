@@ -66,7 +66,8 @@ BSD = "License :: OSI Approved :: BSD License"
         ("Copyright (c) 2005, Somebody.\n\nAll rights reserved.", (BSD,), "BSD License"),
         ("Copyright (c) 2005, Somebody.\n\nAll rights reserved.", (), "Copyright (c) 2005, Somebody."),
         ("BSD-like", (BSD,), "BSD-like"),
-        ("GPL", ("License :: OSI Approved :: GNU General Public License v3 (GPLv3)",), "GPL-1.0-or-later"),
+        ("GPL", ("License :: OSI Approved :: GNU General Public License v3 (GPLv3)",), "GPL-3.0-only"),
+        ("GPL", (), "GPL-1.0-or-later"),
         ("", (), ""),
     ],
 )

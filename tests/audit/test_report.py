@@ -253,6 +253,19 @@ def test_verdicts_are_told_and_their_absence_too() -> None:
     assert "not judged: airgap audit --check" in first_page(audit())
 
 
+def test_what_was_not_looked_into_does_not_pass_for_none() -> None:
+    def said(document: str, anchor: str) -> str:
+        return Reader(document.partition(f'<section id="{anchor}">')[2].partition("</section>")[0]).shown
+
+    unread = render_report(audit(images=(), models=(), wheels=()))
+    assert "not looked into engine; Findings say why." in said(unread, "images")
+    assert "not looked into tiny; Findings say why." in said(unread, "models")
+    assert "not looked into serving" not in unread
+    assert "not looked into packages; Findings say why." in said(unread, "wheels")
+    assert "not looked into" not in render_report(audit())
+    assert "None." in said(render_report(audit(images=(), artifacts=())), "images")
+
+
 def test_equal_audits_give_equal_reports() -> None:
     assert render_report(audit()) == render_report(audit())
 
