@@ -91,7 +91,7 @@ def of_package(said: str, classifiers: Sequence[str]) -> str:
     if families and ("\n" in named or not named):
         named = families
     found, classified = expression(said), of_classifiers(classifiers)
-    if classified and found.casefold() != said.strip().casefold():
+    if classified and (not found or found.casefold() != said.strip().casefold()):
         return classified  # "GPL" stands for every version there is; a classifier says which
     return found or named.split("\n")[0][:200]
 

@@ -83,7 +83,7 @@ def _cover(audit: Audit) -> Html:
         element("p", text(looked), kind="lead"),
         _counts(audit),
         *(_bundle(bundle) for bundle in audit.subject.bundles),
-        facts([*_since(audit), *_verdicts(audit), *policy_facts(audit)]),
+        facts([*_read(audit), *_since(audit), *_verdicts(audit), *policy_facts(audit)]),
         exceptions(audit),
         _worst(audit),
         _signature(),
@@ -144,6 +144,15 @@ def _signing(bundle: BundleFact) -> Html:
         f" {', '.join(signing.signers)} ({signing.threshold} required by root version {signing.root_version})"
     )
     return join((tag("holds", "good"), text(f"{said}{missing}{until}")))
+
+
+def _read(audit: Audit) -> list[tuple[str, Html]]:
+    """How much of it was read, where that is not all: a volume alone, a delta, damage."""
+    totals = audit.totals
+    if totals.read >= totals.bytes:
+        return []
+    said = f" {human_bytes(totals.read)} of {human_bytes(totals.bytes)}; the rest was not looked into"
+    return [("Read", join((tag("in part", "warning"), text(said))))]
 
 
 def _since(audit: Audit) -> list[tuple[str, Html]]:

@@ -193,7 +193,7 @@ def _image(audit: Audit, image: ImageFact) -> Html:
                     ("System", text(system)),
                     ("Packages", text(", ".join(f"{n} {name}" for name, n in sorted(packages.items())))),
                     ("Runs", text(" ".join((*image.entrypoint, *image.command)))),
-                    ("As", text(image.user or "root, for no user is named")),
+                    ("As", text(_user(image))),
                     ("Ports", text(", ".join(image.exposed_ports))),
                     ("Volumes", text(", ".join(image.volumes))),
                     ("Environment", text(", ".join(image.environment))),
@@ -213,6 +213,13 @@ def _image(audit: Audit, image: ImageFact) -> Html:
             ),
         )
     )
+
+
+def _user(image: ImageFact) -> str:
+    """Whom it runs as; a config that was read names a platform at least."""
+    if not image.platform:
+        return "not known: its config was not read"
+    return image.user or "root, for no user is named"
 
 
 def _can_log_in(shell: str) -> bool:

@@ -68,6 +68,7 @@ BSD = "License :: OSI Approved :: BSD License"
         ("BSD-like", (BSD,), "BSD-like"),
         ("GPL", ("License :: OSI Approved :: GNU General Public License v3 (GPLv3)",), "GPL-3.0-only"),
         ("GPL", (), "GPL-1.0-or-later"),
+        ("", ("License :: OSI Approved :: GNU General Public License v3 (GPLv3)",), "GPL-3.0-only"),
         ("", (), ""),
     ],
 )

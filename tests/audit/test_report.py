@@ -266,6 +266,20 @@ def test_what_was_not_looked_into_does_not_pass_for_none() -> None:
     assert "None." in said(render_report(audit(images=(), artifacts=())), "images")
 
 
+def test_the_first_page_says_how_little_was_read() -> None:
+    part = audit(totals=replace(audit().totals, read=17_700))
+    assert "in part</span> 17.7 kB of 1.2 MB; the rest was not looked into" in first_page(part)
+    assert "in part" not in first_page(audit())
+
+
+def test_of_a_config_that_nobody_read_nothing_is_claimed() -> None:
+    (image,) = audit().images
+    unread = render_report(audit(images=(replace(image, platform="", user=""),)))
+    assert "root, for no user is named" not in unread
+    assert "not known: its config was not read" in unread
+    assert "root, for no user is named" in render_report(audit(images=(replace(image, user=""),)))
+
+
 def test_equal_audits_give_equal_reports() -> None:
     assert render_report(audit()) == render_report(audit())
 
