@@ -149,7 +149,9 @@ def _first(members: Iterator[_Member]) -> _Member:
         member = next(members, None)
     except InputError as error:
         raise InputError(f"expected volumes as a tar: {error.message}", remedy=remedy) from None
-    if member is None or member.path != ENVELOPE_FILE:
+    if member is None:
+        raise InputError("nothing came: the stream is empty", remedy="see what the sender said")
+    if member.path != ENVELOPE_FILE:
         raise InputError(f"the stream does not begin with a volume's {ENVELOPE_FILE}", remedy=remedy)
     return member
 

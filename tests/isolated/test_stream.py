@@ -188,8 +188,12 @@ def test_a_file_that_nobody_signed_is_a_finding_and_passes_by(bundle: Path, site
 
 
 def test_what_is_no_stream_is_said(site: Path) -> None:
-    assert "does not begin with a volume's" in receive(site, b"", 3)
+    assert "nothing came: the stream is empty" in receive(site, b"", 3)
     assert "a tar header" in receive(site, os.urandom(4096), 3)
+    other = io.BytesIO()
+    with tarfile.open(fileobj=other, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("backup/notes.txt"))
+    assert "does not begin with a volume's" in receive(site, other.getvalue(), 3)
     said = receive(site, b"no tar", 3)
     assert "expected volumes as a tar" in said
     assert "airgap split --tar -o -" in said
