@@ -62,7 +62,7 @@ def _remedy(error: OSError) -> str:
     return {
         errno.ENOSPC: "free space on that file system, then run the same command again",
         errno.EDQUOT: "raise the quota or free space, then run the same command again",
-        errno.EROFS: "the file system is read-only: choose another place",
+        errno.EROFS: "the file system is read-only: mount it writable, or choose another place",
         errno.EACCES: "run as a user who may write there, or choose another place",
         errno.EPERM: "run as a user who may write there, or choose another place",
     }.get(error.errno or 0, "")

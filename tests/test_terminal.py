@@ -70,3 +70,19 @@ def test_control_sequences_in_names_never_reach_the_terminal() -> None:
 )
 def test_sizes_are_in_human_units(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_finds_no_space_is_said_in_words(unbuffered: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "airgap", "probe"],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 9
+    assert done.stderr.startswith("airgap: the output cannot be written: No space left")
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr

@@ -3,9 +3,11 @@
 So the isolated side can ship without the connected side's verbs, and `airgap --help` starts fast.
 """
 
+import errno
 import gc
 import importlib
 import importlib.util
+import os
 import sys
 from typing import ClassVar
 
@@ -26,6 +28,8 @@ Exit codes
 """
 
 INTERRUPTED = 130
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 GARBAGE = 50_000
 """Objects between two collections: Python's 700 costs a tenth of the start, and we make few cycles."""
@@ -125,7 +129,24 @@ def airgap() -> None:
 def main() -> None:
     """The console script: run a verb, turn the error tree into messages and exit codes."""
     gc.set_threshold(GARBAGE)
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:  # a refused file has a name
+            raise
+        _leave_output()
+        print_error(
+            f"the output cannot be written: {error.strerror}",
+            "free space where it goes, then run the same command again; finished work is kept",
+        )
+        code = HostError.exit_code
+    sys.exit(code)
+
+
+def _leave_output() -> None:
+    """What waits in stdout goes nowhere, instead of being tried again when Python ends."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:
