@@ -1,8 +1,7 @@
 """What one audit saw: a frozen value that every report, policy and comparison is made from, with no I/O.
 
 Sizes are bytes, times UTC. A path inside an archive follows the archive's with a `!` between:
-`x-1.0-py3-none-any.whl!x/model.bin!archive/data.pkl`. What a list cannot say by being empty is said by a
-finding: `audit-not-looked` where something was not looked into, `audit-bomb` where looking was stopped.
+`x-1.0-py3-none-any.whl!x/model.bin!archive/data.pkl`. What a list cannot say by being empty is a finding.
 
 `Audit.as_json` is report.json. Its keys are the names of the fields here, so a field is never renamed
 without raising `FORMAT`.
@@ -240,13 +239,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class PrivilegedFile:
-    """A file with setuid or setgid; `mode` are its permission bits, `layer` who put it."""
+    """A file with setuid, setgid or capabilities; `mode` are its permission bits, `layer` who put it."""
 
     path: str
     mode: int
     uid: int
     gid: int
     layer: Sha256
+    capable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

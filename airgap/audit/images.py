@@ -67,9 +67,9 @@ def _seen(
     found = [findings.NOT_LOOKED.at(artifact, why) for why in inventory.unread]
     shown = _Config.of(config, artifact, found)
     privileged = tuple(
-        PrivilegedFile(path, file.mode, file.uid, file.gid, Sha256(file.layer))
+        PrivilegedFile(path, file.mode, file.uid, file.gid, Sha256(file.layer), file.capable)
         for path, file in files.items()
-        if file.mode & PRIVILEGES
+        if file.mode & PRIVILEGES or file.capable
     )
     found += [_privileged(artifact, one) for one in privileged]
     found += _startup(artifact, files)
@@ -100,11 +100,15 @@ def _seen(
 
 
 def _privileged(artifact: str, file: PrivilegedFile) -> Finding:
+    layer = f"layer sha256:{file.layer}"
+    if not file.mode & PRIVILEGES:
+        message = "has some of root's rights, whoever starts it (file capabilities)"
+        return findings.SETUID.at(f"{artifact}: {file.path}", message, layer)
     what = "setuid" if file.mode & 0o4000 else "setgid"
     owner = file.uid if file.mode & 0o4000 else file.gid
     who = "root" if owner == 0 else f"{owner}"
     message = f"runs as {who}, whoever starts it ({what}, mode {file.mode:o})"
-    return findings.SETUID.at(f"{artifact}: {file.path}", message, f"layer sha256:{file.layer}")
+    return findings.SETUID.at(f"{artifact}: {file.path}", message, layer)
 
 
 def _startup(artifact: str, files: Mapping[str, ImageFile]) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ def _last(path: str) -> str:
 
 
 def is_privileged(entry: Entry) -> bool:
-    return entry.kind is EntryKind.FILE and bool(entry.mode & PRIVILEGES)
+    return entry.kind is EntryKind.FILE and (bool(entry.mode & PRIVILEGES) or entry.capable)
 
 
 class Replay:

@@ -205,7 +205,10 @@ def _image(audit: Audit, image: ImageFact) -> Html:
                     ),
                     (
                         "Privileged files",
-                        _lines(f"{p.mode:04o} {p.path} ({p.uid}:{p.gid})" for p in image.privileged),
+                        _lines(
+                            f"{p.mode:04o} {p.path} ({p.uid}:{p.gid}{', capabilities' if p.capable else ''})"
+                            for p in image.privileged
+                        ),
                     ),
                     ("Secrets", _lines(f"{s.path}: {s.rule}: {s.shown}" for s in image.secrets)),
                     ("Layers", text(len(image.layers))),

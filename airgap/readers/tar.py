@@ -45,9 +45,13 @@ class Entry:
     """Permission bits, setuid, setgid and sticky among them."""
     uid: int = 0
     gid: int = 0
+    capable: bool = False
+    """It has file capabilities (capabilities(7)), as builders write them into PAX headers."""
 
 
 _EXTENSIONS = frozenset({b"L", b"K", b"x", b"g"})
+_CAPABILITY = frozenset(f"{who}.xattr.security.capability" for who in ("SCHILY", "LIBARCHIVE"))
+
 _KINDS = {
     **dict.fromkeys((b"0", b"\0", b"7", b"S"), EntryKind.FILE),
     b"1": EntryKind.HARD_LINK,
@@ -165,7 +169,8 @@ class TarStream:
         sparse = kind == b"S" or (bool(extended) and any(key.startswith("GNU.sparse") for key in extended))
         if kind == b"S":
             self._skip_sparse_map(header)
-        return Entry(path, found, size, "", sparse, mode & 0o7777, uid, gid)
+        capable = not _CAPABILITY.isdisjoint(extended)
+        return Entry(path, found, size, "", sparse, mode & 0o7777, uid, gid, capable)
 
     def _extension(self, kind: bytes, size: int) -> dict[str, str]:
         if size > MAX_EXTENDED:

@@ -67,6 +67,7 @@ class ImageFile:
     uid: int = 0
     gid: int = 0
     passing: Passing | None = None
+    capable: bool = False
 
 
 def _nobody(path: str) -> None:
@@ -202,7 +203,14 @@ class Union:
     def _take(self, path: str, entry: Entry, incoming: "_Incoming") -> ImageFile:
         """The entry at hand as the file `path`: its bytes, or what somebody learns as they go by."""
         file = ImageFile(
-            path, None, entry.size, incoming.layer, mode=entry.mode, uid=entry.uid, gid=entry.gid
+            path,
+            None,
+            entry.size,
+            incoming.layer,
+            mode=entry.mode,
+            uid=entry.uid,
+            gid=entry.gid,
+            capable=entry.capable,
         )
         if entry.sparse:
             return file

@@ -84,6 +84,7 @@ class Entry:
     mode: int = 0o644
     target: str = ""
     hard: bool = False
+    capability: bytes = b""
 
 
 OS_RELEASE = b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian 12"\n'
@@ -111,6 +112,9 @@ def layer(*entries: Entry) -> bytes:
         for entry in entries:
             info = tarfile.TarInfo(entry.path)
             info.mode, info.size = entry.mode, len(entry.data)
+            if entry.capability:
+                value = entry.capability.decode("latin-1")
+                info.pax_headers = {"SCHILY.xattr.security.capability": value}
             if entry.target:
                 info.type = tarfile.LNKTYPE if entry.hard else tarfile.SYMTYPE
                 info.linkname = entry.target

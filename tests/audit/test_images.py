@@ -207,3 +207,12 @@ def test_packages_of_an_image_have_their_licences_as_spdx_spells_them() -> None:
     where = "usr/lib/python3/dist-packages/x-1.dist-info/METADATA"
     [package] = see(image("e", [Entry(where, said)])).packages
     assert package.licence == "Apache-2.0"
+
+
+def test_capabilities_of_a_file_are_rights_that_whoever_starts_it_has() -> None:
+    raw = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw, effective
+    ping = Entry("usr/bin/ping", b"ping", 0o755, capability=raw)
+    [finding] = see(image("e", [ping])).findings
+    assert (finding.code, finding.subject) == ("audit-setuid", "e: usr/bin/ping")
+    assert "file capabilities" in finding.message
+    assert codes(see(image("e", [ping], [Entry("usr/bin/.wh.ping")]))) == []
