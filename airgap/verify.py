@@ -313,7 +313,9 @@ def refuse(findings: Iterable[Finding], what: str) -> None:
     wrong = [finding for finding in findings if finding.severity is Severity.ERROR]
     if wrong:
         lines = [f"{finding.subject}: {finding.message}" for finding in wrong]
-        raise IntegrityError("\n  ".join((f"{what} is not what was signed", *lines)), remedy=wrong[0].remedy)
+        # A new copy mends what removing a file does; not the other way round.
+        remedy = RECOPY if RECOPY in {finding.remedy for finding in wrong} else wrong[0].remedy
+        raise IntegrityError("\n  ".join((f"{what} is not what was signed", *lines)), remedy=remedy)
 
 
 def changed(path: str, stated: StatedBlob, size: int, found: str) -> Finding:

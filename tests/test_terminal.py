@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from airgap.cli import run
 from airgap.cli.terminal import printable, progress_for
 from airgap.progress import Silent
 from airgap.units import human_bytes
@@ -86,3 +87,10 @@ def test_output_that_finds_no_space_is_said_in_words(unbuffered: str) -> None:
     assert done.returncode == 9
     assert done.stderr.startswith("airgap: the output cannot be written: No space left")
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_a_verb_that_is_misspelt_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verfy"]) == 2
+    assert "No such command 'verfy'. Did you mean 'verify'?" in capsys.readouterr().err
+    assert run(["zzz"]) == 2
+    assert "mean" not in capsys.readouterr().err

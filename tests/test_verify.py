@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from airgap.cli import run
-from airgap.errors import InputError, TrustError
+from airgap.errors import InputError, IntegrityError, TrustError
 from airgap.media import Entry, EntryType, Media
 from airgap.model import Platform, Sha256, Sha384, Target
 from airgap.progress import Silent
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.checkable import render_sums
-from airgap.verify import MAX_SUPERFLUOUS, Verification, judge_entries, verify_bundle
+from airgap.verify import MAX_SUPERFLUOUS, Verification, judge_entries, refuse, verify_bundle
 from tests import bundles
 from tests.services import need
 
@@ -165,6 +165,18 @@ def test_what_was_not_signed_is_found_wherever_it_lies(bundle: Path) -> None:
 def test_the_empty_lost_and_found_of_ext4_is_nobodys_concern(bundle: Path) -> None:
     (bundle / "lost+found").mkdir()
     assert codes(bundle) == set()
+
+
+def test_who_is_refused_is_told_what_mends_all_of_it(bundle: Path) -> None:
+    (bundle / "blobs" / "extra").touch()
+    with pytest.raises(IntegrityError, match="extra") as extra:
+        refuse(verify(bundle).findings, "x")
+    (bundle / "oci-layout").unlink()
+    with pytest.raises(IntegrityError, match=r"extra(.|\n)*oci-layout") as both:
+        refuse(verify(bundle).findings, "x")
+    assert extra.value.remedy.startswith("remove it") and both.value.remedy.startswith(
+        "copy the bundle again"
+    )
 
 
 def test_all_differences_are_reported_in_one_run(bundle: Path) -> None:

@@ -54,6 +54,10 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in (*self.connected, *self.isolated, *self.both):
+            import difflib  # noqa: PLC0415  only who misspells waits for it
+
+            if near := difflib.get_close_matches(cmd_name, self.list_commands(ctx)):
+                raise click.UsageError(f"No such command {cmd_name!r}. Did you mean {near[0]!r}?", ctx)
             return None
         try:
             module = importlib.import_module(f"airgap.cli.{cmd_name}")
