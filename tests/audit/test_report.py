@@ -98,6 +98,15 @@ def test_a_browser_shows_it_without_complaint_or_request(
     assert len(browser.get_screenshot_as_png()) > 20_000
 
 
+def test_on_a_narrow_screen_the_last_day_of_a_waiver_can_be_seen(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    show(browser, exceptional(), tmp_path, 480)
+    tables = browser.find_elements(By.CSS_SELECTOR, ".cover .scroll")
+    hidden = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+    assert [browser.execute_script(hidden, one) for one in tables] == [0, 0, 0]
+
+
 def test_every_link_of_the_page_leads_to_a_section(browser: webdriver.Chrome, tmp_path: Path) -> None:
     show(browser, audit(), tmp_path)
     links = [link.get_dom_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "nav a")]
