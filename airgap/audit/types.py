@@ -96,7 +96,8 @@ def sniff(head: bytes, size: int, name: str = "") -> str:
     first = head[0]
     for offset, magic, found in _BY_FIRST[first]:
         if head.startswith(magic, offset):
-            return found
+            # What stands behind the start may be a string of a pickle, whose loaders begin at the start.
+            return "pickle" if offset and is_pickle(head, whole=size <= len(head)) else found
     if first == _ZLIB and _is_zlib(head):
         return "zlib"
     told = ""
