@@ -12,12 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
-from airgap.audit.since import SinceFact
 from airgap.destination import target_table
 from airgap.model import Finding, Kind, Provenance, Severity, Sha256, Sha384, Target
 from airgap.trust.instant import render_instant
+
+if TYPE_CHECKING:  # answers to what few ask
+    from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
+    from airgap.audit.since import SinceFact
 
 FORMAT = 1
 """Of report.json."""
@@ -346,14 +349,14 @@ class Audit:
     images: tuple[ImageFact, ...] = ()
     models: tuple[ModelFact, ...] = ()
     findings: tuple[Finding, ...] = ()
-    verdicts: tuple[VerdictFact, ...] | None = None
+    verdicts: "tuple[VerdictFact, ...] | None" = None
     """None where nobody judged."""
-    vulnerabilities: tuple[VulnerabilityFact, ...] | None = None
+    vulnerabilities: "tuple[VulnerabilityFact, ...] | None" = None
     """None where no advisories were given."""
-    vulnerability_data: tuple[VulnerabilityData, ...] = ()
-    policy: PolicyFact | None = None
+    vulnerability_data: "tuple[VulnerabilityData, ...]" = ()
+    policy: "PolicyFact | None" = None
     """None where no policy was given."""
-    since: SinceFact | None = None
+    since: "SinceFact | None" = None
     """What changed since an earlier one; None where none was named."""
 
     def by_severity(self) -> dict[Severity, int]:

@@ -24,11 +24,6 @@ from airgap.units import amount
 from airgap.verify import Contents, Signed
 
 
-def is_site(path: Site) -> bool:
-    """Whether anything was ever installed there."""
-    return path.ever_installed()
-
-
 def audit_site(
     site: Site, where: str, name: str, judging: Judge, *, progress: Progress, jobs: int | None = None
 ) -> Audit:

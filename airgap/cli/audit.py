@@ -6,19 +6,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from airgap.audit.evidence import Audit, BundleFact, SubjectKind
 from airgap.audit.pack import PAGE, render_pack, require_libraries
-from airgap.audit.policy import load_policy
 from airgap.audit.rating import Rating
 from airgap.audit.reading import BlobSource
-from airgap.audit.report_since import summary
 from airgap.audit.run import Judge, audit_bundle
-from airgap.audit.site import audit_site, is_site
 from airgap.cli.options import FILE, json_option, policy_options, root_options
-from airgap.cli.policing import judged, policy_lines
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.errors import IntegrityError, PolicyError, TrustError
 from airgap.isolated.identity import load_recipient
@@ -26,13 +23,16 @@ from airgap.isolated.memory import Memory, load_memory
 from airgap.isolated.site import Site
 from airgap.layout import read_envelope
 from airgap.media import Media, is_volume, shown
-from airgap.model import Severity
+from airgap.model import Kind, Severity
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.provenance import describe, of_wheels
 from airgap.store import host_errors, write_durably
 from airgap.trust.instant import render_instant
 from airgap.units import amount, human_bytes
+
+if TYPE_CHECKING:
+    from airgap.audit.policy import Policy
 
 MAX_SHOWN = 25
 """Findings that the page repeats, the worst first: an image of a distribution alone may have a dozen."""
@@ -100,14 +100,13 @@ def audit(
     Offline, and nothing is unpacked, imported or run. A SITE is judged by its own root. Of a bundle in
     volumes, name all that are here at once.
     """
-    policy = load_policy(policy_file) if policy_file else None
-    if check and (len(subjects) > 1 or is_site(Site(subjects[0]))):
+    policy = _policy(policy_file) if policy_file else None
+    if check and (len(subjects) > 1 or Site(subjects[0]).ever_installed()):
         raise click.UsageError("--check takes a bundle that is whole, neither its volumes nor a site")
     if out and not no_sbom:
         require_libraries()
     progress = progress_for(json=as_json)
     found = _audit(subjects, site, root, fingerprint, progress, jobs)
-    # Imported only for those who ask: they are a seventh of the start.
     if check and not _damaged(found):
         from airgap.cli.verdicts import verdicts_of  # noqa: PLC0415
 
@@ -116,9 +115,8 @@ def audit(
         from airgap.cli.since import changes_since  # noqa: PLC0415
 
         found = replace(found, since=changes_since(earlier, subjects[0], progress))
-    with ExitStack() as stack:
-        media = [stack.enter_context(Media(subject)) for subject in subjects]
-        found = judged(found, _source(media, found.subject.kind), policy, osv, progress)
+    if policy or osv or any(one.kind is Kind.FILE for one in found.artifacts):  # which may be advisories
+        found = _judged(found, subjects, policy, osv, progress)
     written = _write(found, out, sbom=not no_sbom) if out else []
     if as_json:
         emit(found.as_json())
@@ -133,6 +131,27 @@ def audit(
     return _exit_code(found, fail_on)
 
 
+# What some ask for is imported by them alone: all of it together is half of the start.
+
+
+def _policy(file: Path) -> "Policy":
+    """Raises InputError with every problem of the policy."""
+    from airgap.audit.policy import load_policy  # noqa: PLC0415
+
+    return load_policy(file)
+
+
+def _judged(
+    found: Audit, subjects: Sequence[Path], policy: "Policy | None", osv: tuple[str, ...], progress: Progress
+) -> Audit:
+    """With what advisories and the policy say of it."""
+    from airgap.cli.policing import judged  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        media = [stack.enter_context(Media(subject)) for subject in subjects]
+        return judged(found, _source(media, found.subject.kind), policy, osv, progress)
+
+
 def _audit(
     subjects: Sequence[Path],
     site: Path | None,
@@ -142,7 +161,7 @@ def _audit(
     jobs: int | None,
 ) -> Audit:
     installed = Site(subjects[0])
-    of_site = len(subjects) == 1 and is_site(installed)
+    of_site = len(subjects) == 1 and installed.ever_installed()
     site = site or (subjects[0] if of_site else None)
     trusted = trusted_root(site, root, fingerprint) if site or root or fingerprint else None
     memory = load_memory(Site(site)) if site else Memory()
@@ -151,6 +170,8 @@ def _audit(
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
     where = ", ".join(shown(str(subject)) for subject in subjects)
     if of_site:
+        from airgap.audit.site import audit_site  # noqa: PLC0415
+
         # What is installed was judged by the floors of its day; it may be older than what came since.
         judging = Judge(now, trusted, None, recipient)
         name = recipient.name if recipient else ""
@@ -236,8 +257,13 @@ def _page(found: Audit) -> Iterator[str]:
         said = f": {verdict.reasons[0]}" if verdict.reasons else ""
         yield f"  airgap check of {verdict.component}: {verdict.verdict.replace('_', ' ')}{said}"
     if found.since:
+        from airgap.audit.report_since import summary  # noqa: PLC0415
+
         yield f"  since {found.since.title}: {summary(found.since)}"
-    yield from policy_lines(found.policy)
+    if found.policy:
+        from airgap.cli.policing import policy_lines  # noqa: PLC0415
+
+        yield from policy_lines(found.policy)
     counts = [amount(count, *_NOUNS[severity]) for severity, count in found.by_severity().items() if count]
     yield f"findings: {', '.join(counts) or 'none'}"
     if found.findings:
