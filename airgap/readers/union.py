@@ -113,8 +113,8 @@ class Union:
         self._kept = 0
         self._links = 0
         self._passed = 0
-        self._last: tuple[str, list[str]] | None = None
-        """The parent that was resolved last: most entries follow one of the same directory."""
+        self._resolved: dict[str, list[str]] = {}
+        """Directories by the paths that lead there, until a symbolic link comes or goes."""
 
     def apply(self, layer: Layer, what: str) -> None:
         """Put a layer on top. Raises InputError where it is damaged or no layer, and what `open` raises."""
@@ -229,7 +229,7 @@ class Union:
         self._kept += len(file.data or b"") if file else 0
         if link is not None:
             self._links += 1
-            self._last = None
+            self._resolved.clear()
             if self._links > MAX_LINKS:
                 raise InputError(f"more than {MAX_LINKS} symbolic links, which no image has")
 
@@ -237,7 +237,7 @@ class Union:
         self._kept -= len(node.file.data or b"") if node.file else 0
         if node.link is not None:
             self._links -= 1
-            self._last = None
+            self._resolved.clear()
         node.file = node.link = None
 
     def _cut(self, parts: list[str]) -> None:
@@ -256,30 +256,35 @@ class Union:
 
     def _parent(self, parts: list[str]) -> list[str]:
         path = "/".join(parts)
-        if self._last is None or self._last[0] != path:
-            self._last = (path, self._resolve(path))
-        return self._last[1]
+        found = self._resolved.get(path)
+        if found is None:
+            found = self._resolved[path] = self._resolve(path)
+        return found
 
     def _resolve(self, path: str) -> list[str]:
         """Follow every symbolic link on the way, the last name's too, never out of the root."""
         todo = path.split("/")[::-1]
         done: list[str] = []
+        nodes: list[_Node | None] = [self._root]  # of the root and each name that is done
         steps = 0
         while todo:
             part = todo.pop()
             if part == "..":
                 done[-1:] = []
+                nodes[1:] = nodes[1:-1]
             elif part not in ("", "."):
-                done.append(part)
-                node = _find(self._root, done)
-                if node and node.link is not None:
-                    steps += 1
-                    if steps > MAX_LINK_STEPS:
-                        raise InputError(
-                            f"{path[:200]!r}: more than {MAX_LINK_STEPS} symbolic links on the way"
-                        )
-                    done = [] if node.link.startswith("/") else done[:-1]
-                    todo += node.link.split("/")[::-1]
+                above = nodes[-1]
+                node = above.children.get(part) if above else None
+                if node is None or node.link is None:
+                    done.append(part)
+                    nodes.append(node)
+                    continue
+                steps += 1
+                if steps > MAX_LINK_STEPS:
+                    raise InputError(f"{path[:200]!r}: more than {MAX_LINK_STEPS} symbolic links on the way")
+                if node.link.startswith("/"):
+                    done, nodes = [], nodes[:1]
+                todo += node.link.split("/")[::-1]
         return done
 
 
@@ -306,7 +311,9 @@ class _Incoming:
 
 
 def _parts(path: str, what: str) -> list[str]:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
+    parts = path.split("/")
+    if "" in parts or "." in parts:
+        parts = [part for part in parts if part not in ("", ".")]
     if ".." in parts or len(parts) > MAX_DEPTH:
         raise InputError(f"{what}: an entry named {path[:200]!r}, which leads out of the image or too deep")
     return parts

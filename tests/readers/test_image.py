@@ -92,6 +92,19 @@ def test_paths_are_followed_through_links_to_directories() -> None:
     assert installed(inventory(base, upper, layer(gone("lib/python3.11/site-packages/a-1.dist-info")))) == []
 
 
+def test_a_path_leads_where_its_links_lead_now() -> None:
+    files = package("a", "1", "srv/site-packages")
+    layers = [layer(*files), layer(("srv", Link("opt")), *files), layer(gone("srv"), *files)]
+    sites = [{d.site for d in inventory(*layers[: n + 1]).distributions} for n in range(3)]
+    assert sites == [{"srv/site-packages"}, {"opt/site-packages"}, {"opt/site-packages", "srv/site-packages"}]
+
+
+def test_a_link_may_lead_up_and_on_to_another() -> None:
+    links = (("opt", Link("real")), ("srv", Link("usr/../opt")))
+    found = inventory(layer(*links, *package("a", "1", "srv/site-packages")))
+    assert [d.site for d in found.distributions] == ["real/site-packages"]
+
+
 def test_links_never_lead_out_of_the_image_and_loops_are_refused() -> None:
     found = inventory(layer(("srv", Link("../../../opt")), *package("a", "1", "srv/site-packages")))
     assert [d.site for d in found.distributions] == ["opt/site-packages"]
