@@ -60,8 +60,10 @@ def host_errors(path: Path) -> Iterator[None]:
 
 def _remedy(error: OSError) -> str:
     return {
-        errno.ENOSPC: "free space on that file system, then run the same command again",
+        errno.ENOSPC: "free space on that file system, or inodes (df -i), then run the same command again",
         errno.EDQUOT: "raise the quota or free space, then run the same command again",
+        errno.ENOENT: "see that its directory is there, and that the disk it lies on is mounted",
+        errno.EIO: "that disk fails or is gone: see what dmesg says of it",
         errno.EROFS: "the file system is read-only: mount it writable, or choose another place",
         errno.EACCES: "run as a user who may write there, or choose another place",
         errno.EPERM: "run as a user who may write there, or choose another place",

@@ -88,7 +88,13 @@ def test_write_durably_replaces_whole_and_keeps_the_old_on_failure(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
-    [(errno.ENOSPC, "free space"), (errno.EROFS, "read-only"), (errno.EACCES, "may write")],
+    [
+        (errno.ENOSPC, "free space"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOENT, "mounted"),
+        (errno.EIO, "dmesg"),
+        (errno.EACCES, "may write"),
+    ],
 )
 def test_the_hosts_refusal_says_what_to_do(number: int, remedy: str, tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught, host_errors(tmp_path):
