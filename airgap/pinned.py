@@ -18,7 +18,7 @@ from airgap.decode import read_capped
 from airgap.errors import HostError, InputError, TrustError
 from airgap.layout import ROOT_NAME, ROOTS_DIRECTORY, root_name
 from airgap.media import Media, shown
-from airgap.store import fsync_directory, host_errors, write_durably
+from airgap.store import emptiness, fsync_directory, host_errors, write_durably
 from airgap.trust.root import MAX_ROOT, Root, load_pinned, verify_first
 from airgap.trust.succession import MAX_VERSIONS, Successor, follow
 
@@ -58,12 +58,7 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
 def _how_to_pin(site: Path) -> str:
     """A site whose disk is not mounted, or whose name is misspelt, looks as one that was never set up."""
     pinning = f"airgap trust pin ROOT --site {shown(str(site))} --fingerprint …"
-    try:
-        there = "" if os.listdir(site) else "is empty"
-    except FileNotFoundError:
-        there = "does not exist"
-    except OSError:
-        there = ""
+    there = emptiness(site)
     if not there:
         return pinning
     return (

@@ -47,6 +47,16 @@ class Blob:
     size: int
 
 
+def emptiness(directory: Path) -> str:
+    """How a directory looks that is not mounted, or misspelt; '' where something is there."""
+    try:
+        return "" if os.listdir(directory) else "is empty"
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError:
+        return ""
+
+
 @contextmanager
 def host_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal into a HostError that names `path` and what to do."""

@@ -28,9 +28,10 @@ def find_image(site: Site, name: str, platform: str | None = None, called: str =
 
     An image that was locked without a tag is `localhost/airgap/<name>:<version of its bundle>`: engines
     show an image without a name as `<none>` and prune it. `platform` is what docker's side of the tar
-    names: of several, the target's unless another is asked for. Raises InputError naming the containers
-    that are installed, or the platforms that travelled.
+    names: of several, the target's unless another is asked for. Raises InputError where nothing is
+    installed, else naming the containers that are, or the platforms that travelled.
     """
+    site.require_installed()
     containers = {
         bundled.artifact.name: (bundled.artifact, member.lock)
         for member in (load_member(site, bundle) for bundle in site.record().bundles)

@@ -49,7 +49,8 @@ class SiteSource:
     """The current generation of a site."""
 
     def __init__(self, site: Site) -> None:
-        """Raises IntegrityError when the site's own documents are damaged."""
+        """Raises InputError where nothing is installed, IntegrityError when its documents are damaged."""
+        site.require_installed()
         self._site = site
         self.where = site.root
         members = [load_member(site, bundle) for bundle in site.record().bundles]

@@ -31,8 +31,9 @@ from airgap.decode import MAX_DOCUMENT, read_capped
 from airgap.errors import HostError, InputError, IntegrityError
 from airgap.isolated.record import Receipt, SiteRecord, parse_receipt, parse_record, render_receipt
 from airgap.layout import INDEX_FILE, LAYOUT_FILE, OCI_LAYOUT, RECORD_NAME, RECORDS_DIRECTORY
+from airgap.media import shown
 from airgap.progress import Progress, Silent
-from airgap.store import FILE_MODE, Store, fsync_directory, host_errors, write_durably
+from airgap.store import FILE_MODE, Store, emptiness, fsync_directory, host_errors, write_durably
 
 DIRECTORY_MODE = 0o755
 RECORD_FILE = "site.json"
@@ -162,6 +163,21 @@ class Site:
     def ever_installed(self) -> bool:
         """Whether anything was ever activated here; receipts outlive generations."""
         return bool(_numbers(self.receipts, ".json")) or os.path.lexists(self.root / "current")
+
+    def require_installed(self) -> None:
+        """Raise InputError where nothing is, saying what the directory looks like; and as `record` does."""
+        if self.record().bundles:
+            return
+        there = emptiness(self.root)
+        wrong = (
+            f"that directory {there}: see that its disk is mounted and its name right; else: "
+            if there
+            else ""
+        )
+        raise InputError(
+            f"{self.root}: nothing is installed",
+            remedy=f"{wrong}airgap install BUNDLE --site {shown(str(self.root))}",
+        )
 
     def next_number(self) -> int:
         """One above every number that was ever given, so that no two receipts share one."""

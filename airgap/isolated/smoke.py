@@ -49,8 +49,10 @@ def choose(site: Site, names: Collection[str]) -> Chosen:
 
     Raises InputError for a name that is not installed, and where nothing is; IntegrityError.
     """
+    site.require_installed()
     number = site.current()
-    members = [load_member(site, bundle) for bundle in site.record(number).bundles] if number else []
+    assert number is not None  # something is installed
+    members = [load_member(site, bundle) for bundle in site.record(number).bundles]
     everything = [bundled for member in members for bundled in member.artifacts]
     there = sorted({bundled.artifact.name for bundled in everything})
     if unknown := sorted(set(names) - set(there)):
@@ -58,8 +60,6 @@ def choose(site: Site, names: Collection[str]) -> Chosen:
             f"{site.root}: no artifact is named {', '.join(unknown)}",
             remedy=f"installed are {', '.join(there) or 'none'}",
         )
-    if number is None or not everything:
-        raise InputError(f"{site.root}: nothing is installed", remedy="run: airgap install BUNDLE --site DIR")
     bundles: list[InstalledBundle] = []
     artifacts: dict[str, BundledArtifact] = {}
     blobs: dict[Sha256, StatedBlob] = {}
