@@ -1,5 +1,6 @@
 """The evidence pack: everything an auditor files away, from one audit."""
 
+import hashlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -7,6 +8,7 @@ from airgap.audit.evidence import Audit
 from airgap.audit.table import render_files
 from airgap.decode import canonical_json
 from airgap.errors import HostError
+from airgap.model import Sha256
 
 REPORT, PAGE, FILES = "report.json", "report.html", "files.csv"
 CYCLONEDX, SPDX = "sbom.cdx.json", "sbom.spdx.json"
@@ -26,13 +28,20 @@ def require_libraries() -> None:
 
 
 def render_pack(audit: Audit, *, sbom: bool) -> Iterator[tuple[str, bytes]]:
-    """Each file of the pack, by its name."""
+    """Each file of the pack, by its name; last the page to sign, which names the digests of the others."""
     # Imported here, as what writes is for who writes; bills of materials' libraries are heavy, too, and an
     # isolated host may do without them.
-    from airgap.audit.report import render_report  # noqa: PLC0415
+    from airgap.audit.report import Beside, render_report  # noqa: PLC0415
 
+    others: list[Beside] = []
+    for name, data in _others(audit, sbom=sbom):
+        others.append(Beside(name, len(data), Sha256(hashlib.sha256(data).hexdigest())))
+        yield name, data
+    yield PAGE, render_report(audit, others).encode("utf-8", "backslashreplace")
+
+
+def _others(audit: Audit, *, sbom: bool) -> Iterator[tuple[str, bytes]]:
     yield REPORT, canonical_json(audit.as_json()) + b"\n"
-    yield PAGE, render_report(audit).encode("utf-8", "backslashreplace")
     yield FILES, b"".join(render_files(audit.files))
     if sbom:
         from airgap.audit.sbom_cyclonedx import render_cyclonedx  # noqa: PLC0415

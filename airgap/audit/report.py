@@ -4,6 +4,7 @@ Pure: an audit in, one self-contained document out (`airgap.audit.page`).
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from airgap.audit import findings
 from airgap.audit.evidence import Audit, BundleFact
@@ -21,7 +22,7 @@ from airgap.audit.report_policy import exceptions, policy_facts, policy_section,
 from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
 from airgap.audit.vulnerabilities import UNKNOWN, VULNERABLE
-from airgap.model import Finding, Severity
+from airgap.model import Finding, Severity, Sha256
 from airgap.trust.instant import render_instant
 from airgap.units import amount, human_bytes, noun
 
@@ -53,12 +54,21 @@ SECTIONS = (
 )
 
 
-def render_report(audit: Audit) -> str:
-    """The whole document; equal audits give equal text."""
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Another file of the same evidence: a signature below its digest is one for it, too."""
+
+    name: str
+    size: int
+    sha256: Sha256
+
+
+def render_report(audit: Audit, beside: Sequence[Beside] = ()) -> str:
+    """The whole document; equal audits and files beside it give equal text."""
     name, version = title(audit)
     return page(
         f"Audit of {name} {version}".strip(),
-        _cover(audit),
+        _cover(audit, beside),
         pictures_section(audit),
         since_section(audit),
         _findings(audit),
@@ -73,7 +83,7 @@ def render_report(audit: Audit) -> str:
     )
 
 
-def _cover(audit: Audit) -> Html:
+def _cover(audit: Audit, beside: Sequence[Beside]) -> Html:
     """The one page that is signed."""
     name, version = title(audit)
     looked = f"{audit.subject.where}, looked at {render_instant(audit.at)} by airgap {audit.airgap}"
@@ -86,7 +96,7 @@ def _cover(audit: Audit) -> Html:
         facts([*_read(audit), *_since(audit), *_verdicts(audit), *policy_facts(audit)]),
         exceptions(audit),
         _worst(audit),
-        _signature(),
+        element("div", _beside(beside), _signature(), kind="signed"),
         element("nav", *(Html(f'<a href="#{anchor}">{text(head)}</a>') for anchor, head in SECTIONS)),
         kind="cover",
     )
@@ -122,7 +132,7 @@ def _bundle(bundle: BundleFact) -> Html:
             ("For", text(", ".join(bundle.audience) or "every site")),
             ("Target", text(machine)),
             ("Signed by", _signing(bundle)),
-            ("Statement", join((text("sha384 "), code(bundle.payload)))),
+            ("Statement, sha384", code(bundle.payload)),
         ]
     )
 
@@ -211,6 +221,15 @@ def _kind(alike: Sequence[Finding]) -> str:
 def _where(alike: Sequence[Finding]) -> str:
     subjects = {finding.subject for finding in alike}
     return alike[0].subject + (f" and {len(subjects) - 1} more" if len(subjects) > 1 else "")
+
+
+def _beside(others: Sequence[Beside]) -> Html:
+    """Whole digests, as `sha256sum` prints them: what is signed on paper is bound to the files."""
+    if not others:
+        return Html("")
+    columns = [Column("signed with this page", whole=True), Column("bytes", number=True), Column("sha256")]
+    rows = ([text(one.name), text(one.size), code(one.sha256)] for one in others)
+    return table(columns, rows)
 
 
 def _signature() -> Html:

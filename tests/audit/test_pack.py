@@ -1,6 +1,8 @@
 """`airgap audit -o`: the whole evidence pack of a real bundle, each file fit for its own readers."""
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from airgap.audit import pack
 from airgap.errors import HostError
 from tests import bundles
+from tests.audit import values
 from tests.audit.test_audit_cli import clean
 from tests.audit.test_sbom import require_cyclonedx, spdx_schema
 
@@ -34,6 +37,27 @@ def test_one_run_writes_everything_an_auditor_files(bundle: Path, tmp_path: Path
     page = (tmp_path / "evidence" / "report.html").read_text()
     assert "Audit of quickstart" in page
     assert "alpha-1.0-py3-none-any.whl" in page
+
+
+def test_the_page_that_is_signed_names_the_digest_of_every_other_file(bundle: Path, tmp_path: Path) -> None:
+    for options, count in (((), 4), (("--no-sbom",), 2)):
+        out = tmp_path / str(count)
+        audit(bundle, "-o", out, *options)
+        cover = (out / "report.html").read_text().partition('<section id="pictures">')[0]
+        others = [path for path in out.iterdir() if path.name != "report.html"]
+        assert len(others) == count
+        for path in others:
+            row = re.search(rf"<td[^>]*>{re.escape(path.name)}</td>.*?</tr>", cover)
+            assert row
+            assert hashlib.sha256(path.read_bytes()).hexdigest() in row[0]
+            assert f">{path.stat().st_size}</td>" in row[0]
+        assert "sbom.spdx.json" not in cover or count == 4
+
+
+def test_equal_audits_give_equal_packs_and_the_page_is_last() -> None:
+    made = [dict(pack.render_pack(values.audit(), sbom=True)) for _ in range(2)]
+    assert made[0] == made[1]
+    assert list(made[0])[-1] == "report.html"
 
 
 def test_both_bills_list_the_packages_of_every_kind(bundle: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from airgap.audit.answers import PolicyFact, VerdictFact, Violation, Waiver
 from airgap.audit.evidence import Audit, EntryPoint, Signing
 from airgap.audit.page import MOST_PRINTED
-from airgap.audit.report import SECTIONS, render_report
+from airgap.audit.report import SECTIONS, Beside, render_report
 from airgap.audit.report_pictures import licences
 from airgap.model import Finding, Kind, Severity, Sha256
 from tests.audit.test_page import Reader
@@ -24,6 +24,12 @@ from tests.audit.values import audit, bundle
 from tests.services import need
 
 HOSTILE = "</td><script>document.title='owned'</script><img src=http://127.0.0.1:1/x>\u202e\x1b[2J"
+
+BESIDE = tuple(
+    Beside(name, 10**n, Sha256(f"{n}" * 64))
+    for n, name in enumerate(("report.json", "files.csv", "sbom.cdx.json", "sbom.spdx.json"), 6)
+)
+"""A full pack's other files, as long as they get."""
 
 QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -53,7 +59,7 @@ def log(driver: webdriver.Chrome, kind: str) -> list[dict[str, str]]:
 def show(driver: webdriver.Chrome, subject: Audit, directory: Path, width: int = 1280) -> str:
     """Open the report; returns its address."""
     path = directory / "report.html"
-    path.write_text(render_report(subject), encoding="utf-8")
+    path.write_text(render_report(subject, BESIDE), encoding="utf-8")
     driver.set_window_size(width, 900)
     log(driver, "browser")
     log(driver, "performance")
@@ -104,7 +110,7 @@ def test_on_a_narrow_screen_the_last_day_of_a_waiver_can_be_seen(
     show(browser, exceptional(), tmp_path, 480)
     tables = browser.find_elements(By.CSS_SELECTOR, ".cover .scroll")
     hidden = "return arguments[0].scrollWidth - arguments[0].clientWidth"
-    assert [browser.execute_script(hidden, one) for one in tables] == [0, 0, 0]
+    assert [browser.execute_script(hidden, one) for one in tables] == [0, 0, 0, 0]
 
 
 def test_every_link_of_the_page_leads_to_a_section(browser: webdriver.Chrome, tmp_path: Path) -> None:
@@ -123,7 +129,7 @@ def test_bars_are_as_long_as_what_they_stand_for(browser: webdriver.Chrome, tmp_
 
 
 def exceptional() -> Audit:
-    """As much as a first page should hold: many kinds of findings, three waivers, five broken rules."""
+    """As much as a first page should hold: many kinds of findings, waivers, broken rules, verdicts."""
     rules = (
         "licences.allowed",
         "vulnerabilities.maximum",
@@ -145,6 +151,10 @@ def exceptional() -> Audit:
     broken = tuple(Violation(rule, subject, f"what breaks it {n}") for rule in rules for n in range(9))
     return audit(
         policy=PolicyFact("policy.toml", Sha256("a" * 64), rules, waivers, broken),
+        verdicts=tuple(
+            VerdictFact(name, Kind.MODEL, "unknown", ("it could not be told whether it fits into memory",))
+            for name in ("engine", "packages", "tiny")
+        ),
         findings=tuple(
             Finding(f"audit-{n}", Severity.WARNING, subject, f"something odd that has the number {n}")
             for n in range(8)
@@ -165,6 +175,7 @@ def test_on_paper_the_page_to_sign_stands_alone(
     ).stdout.split("\f")
     assert "Audit of serving 2026.11" in first
     assert "Signature" in first
+    assert all(one.sha256 in first for one in BESIDE), "what the signature is for, too"
     assert "Pictures" not in first
     assert second.strip().startswith("Pictures")
 
