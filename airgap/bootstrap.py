@@ -6,6 +6,7 @@ imported from the file itself. Native modules cannot be: the dynamic linker want
 they are written into a private directory, loaded, and removed again before a verb begins.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.machinery
@@ -152,7 +153,8 @@ def _refuse_damaged() -> NoReturn:
 
 
 def _refuse(code: int, message: str, remedy: str) -> NoReturn:
-    sys.stderr.write(f"airgap: {message}\n  -> {remedy}\n")
+    with contextlib.suppress(OSError):  # the exit code says it, too
+        os.write(2, f"airgap: {message}\n  -> {remedy}\n".encode())
     sys.exit(code)
 
 

@@ -291,6 +291,9 @@ def test_a_damaged_member_is_said_before_it_runs(installer: Path, tmp_path: Path
     (tmp_path / "damaged.pyz").write_bytes(data)
     told = console(tmp_path / "damaged.pyz", sys.executable, "-S", "-I")("--version", code=6).err
     assert "this installer is damaged" in told
+    untold = [sys.executable, "-S", "-I", str(tmp_path / "damaged.pyz"), "--version"]
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run(untold, stderr=full, check=False).returncode == 6
 
 
 def test_a_copy_that_broke_off_says_so(installer: Path, tmp_path: Path) -> None:

@@ -89,6 +89,44 @@ def test_output_that_finds_no_space_is_said_in_words(unbuffered: str) -> None:
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-", "2</dev/null"])
+@pytest.mark.parametrize(("arguments", "code"), [("bogus", 2), ("inspect /nowhere", 3), ("probe", 0)])
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(redirected: str, arguments: str, code: int) -> None:
+    assert shell(f"{arguments} {redirected}") == (code, "")
+
+
+def shell(command: str) -> tuple[int, str]:
+    """Exit code and stderr of airgap as a shell starts it."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m airgap {command}', sys.executable], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("redirected", [">&-", ">/dev/full", "1</dev/null"])
+def test_a_stdout_that_takes_nothing_is_the_hosts_fault(redirected: str) -> None:
+    code, said = shell(f"probe {redirected}")
+    assert code == 9
+    assert said.startswith("airgap: the output cannot be written: ")
+    assert "Traceback" not in said and "Exception" not in said
+    assert shell(f"probe {redirected} 2>/dev/full")[0] == 9
+
+
+def test_whoever_reads_no_further_is_told_nothing() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "airgap", "probe"], stdout=theirs, stderr=subprocess.PIPE, check=False
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (9, b"")
+
+
+def test_where_there_is_no_stdin_nobody_is_asked() -> None:
+    code, said = shell("key generate alice --out /nowhere/keys <&-")
+    assert (code, "there is no terminal to ask on" in said, "Traceback" in said) == (7, True, False)
+
+
 def test_a_verb_that_is_misspelt_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verfy"]) == 2
     assert "No such command 'verfy'. Did you mean 'verify'?" in capsys.readouterr().err

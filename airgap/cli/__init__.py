@@ -14,6 +14,7 @@ from typing import ClassVar
 import click
 
 from airgap import __version__
+from airgap.cli.streams import settle_streams
 from airgap.cli.terminal import print_error
 from airgap.errors import AirgapError, HostError
 
@@ -29,7 +30,7 @@ Exit codes
 
 INTERRUPTED = 130
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 GARBAGE = 50_000
 """Objects between two collections: Python's 700 costs a tenth of the start, and we make few cycles."""
@@ -133,15 +134,16 @@ def airgap() -> None:
 def main() -> None:
     """The console script: run a verb, turn the error tree into messages and exit codes."""
     gc.set_threshold(GARBAGE)
+    settle_streams()
     try:
         code = run(sys.argv[1:])
     except OSError as error:
-        if error.errno not in FULL or error.filename is not None:  # a refused file has a name
+        if error.errno not in UNWRITABLE or error.filename is not None:  # a refused file has a name
             raise
         _leave_output()
         print_error(
             f"the output cannot be written: {error.strerror}",
-            "free space where it goes, then run the same command again; finished work is kept",
+            "send it where it can be written and run the same command again; finished work is kept",
         )
         code = HostError.exit_code
     sys.exit(code)
@@ -166,4 +168,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         print_error("interrupted", "run the same command again: finished work is kept")
         return INTERRUPTED
+    except SystemExit:  # click's answer where whoever reads stdout has ended
+        return HostError.exit_code
     return result if isinstance(result, int) else 0

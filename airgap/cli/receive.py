@@ -11,7 +11,7 @@ import click
 from airgap.cli.site import asked, dry_run_option, site_option, wait_option
 from airgap.cli.terminal import emit, print_error, print_findings, printable, progress_for
 from airgap.cli.volumes import describe_volume, show_wanted
-from airgap.errors import HostError, InputError, IntegrityError, MissingPartError, TrustError
+from airgap.errors import InputError, IntegrityError, MissingPartError, TrustError
 from airgap.isolated.arrival import Progressed
 from airgap.isolated.receive import Received, Reception, forget, plan_reception
 from airgap.isolated.receive import receive as receive_volumes
@@ -72,8 +72,6 @@ def receive(
     if STDIN in volumes:
         if len(volumes) > 1 or dry_run:
             raise click.UsageError("- is read alone, and without --dry-run: what went by is gone")
-        if sys.stdin is None:  # Python's word for a descriptor that was closed before it began
-            raise HostError("there is no stdin to read from", remedy="give it a pipe or a file")
         with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
             reception = receive_stream(stream, target, now, asked=words, progress=progress, wait=wait)
         return _say(reception, site, dry_run=False, as_json=as_json)
