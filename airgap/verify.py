@@ -13,7 +13,7 @@ The order is the security argument, and `verify_bundle` reads in that order:
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,14 +25,13 @@ from airgap.layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     OCI_LAYOUT,
-    VERIFY_DIRECTORY,
     BundledArtifact,
     blob_path,
     digest_of,
     read_layout,
 )
 from airgap.lock import Lock, parse_lock
-from airgap.media import Entry, EntryType, Media, MissingFileError, Readable, not_a_bundle, shown
+from airgap.media import Media, MissingFileError, Readable, not_a_bundle
 from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
 from airgap.trust.blobs import StatedBlob
@@ -41,17 +40,11 @@ from airgap.trust.decide import Accepted, Judged, Recipient, judge
 from airgap.trust.envelope import MAX_ENVELOPE, payload_digest
 from airgap.trust.root import Root
 from airgap.trust.statement import SUMS, Statement
+from airgap.verify_entries import DIRECTORIES, RECOPY, judge_entries
 from airgap.workers import spread
 
-DIRECTORIES = frozenset({VERIFY_DIRECTORY, "blobs", "blobs/sha256"})
 HASH_CHUNK = 512 * 1024
 """Bytes per read: what was just read is still in the CPU's second-level cache when it is hashed."""
-
-MAX_SUPERFLUOUS = 1000
-"""Unexpected names that are reported one by one; hostile media may hold millions."""
-
-RECOPY = "copy the bundle again from the connected side; if it happens again, distrust the media"
-REMOVE = "remove it: only what is signed may travel"
 
 
 class ChangedError(IntegrityError):
@@ -171,54 +164,6 @@ def expected_sizes(signed: Signed) -> dict[str, int | None]:
     blobs = {str(blob_path(digest)): blob.size for digest, blob in signed.statement.travelling.items()}
     unfixed = dict.fromkeys((INDEX_FILE, SUMS, HOWTO_FILE))
     return {**sizes, **unfixed, ENVELOPE_FILE: len(signed.envelope), LAYOUT_FILE: len(OCI_LAYOUT), **blobs}
-
-
-def judge_entries(
-    entries: Iterable[Entry], expected: Mapping[str, int | None], directories: Collection[str] = DIRECTORIES
-) -> Iterator[Finding]:
-    """The pure part of `survey`: one finding for each name that is not as expected."""
-    seen: set[str] = set()
-    superfluous = 0
-    for entry in entries:
-        if (carried := _judge_carried(entry)) is not None:
-            yield from carried
-            continue
-        wanted = EntryType.DIRECTORY if entry.path in directories else EntryType.FILE
-        if entry.path not in expected and entry.path not in directories:
-            superfluous += 1
-            if superfluous <= MAX_SUPERFLUOUS:
-                message = f"a {entry.type} that no holder signed"
-                yield _finding("integrity-unexpected", shown(entry.path), message, remedy=REMOVE)
-            continue
-        seen.add(entry.path)
-        if entry.type is not wanted:
-            message = f"expected a {wanted}, found a {entry.type}"
-            yield _finding("integrity-type", entry.path, message, remedy=RECOPY)
-        elif wanted is EntryType.FILE and expected[entry.path] not in (None, entry.size):
-            message = f"expected {expected[entry.path]} bytes, found {entry.size}"
-            yield _finding("integrity-size", entry.path, message, remedy=RECOPY)
-    for path in sorted({*directories, *expected} - seen):
-        yield _finding("integrity-missing", path, "missing", remedy=RECOPY)
-    if superfluous > MAX_SUPERFLUOUS:
-        message = f"{superfluous - MAX_SUPERFLUOUS} more names that no holder signed"
-        yield _finding("integrity-unexpected", ".", message, remedy=REMOVE)
-
-
-def _judge_carried(entry: Entry) -> list[Finding] | None:
-    """`roots/` and `records/` may hold what vouches for itself; None for any other name."""
-    directory, _, name = entry.path.rpartition("/")
-    pattern, largest = BESIDE.get(directory, (None, 0))
-    inside = pattern is not None and pattern.fullmatch(name)
-    if not inside and entry.path not in BESIDE:
-        return None
-    wanted = EntryType.FILE if inside else EntryType.DIRECTORY
-    if entry.type is not wanted:
-        message = f"expected a {wanted}, found a {entry.type}"
-        return [_finding("integrity-type", entry.path, message, remedy=RECOPY)]
-    if inside and entry.size > largest:
-        message = f"expected at most {largest} bytes, found {entry.size}"
-        return [_finding("integrity-size", entry.path, message, remedy=RECOPY)]
-    return []
 
 
 def read_index(media: Media, signed: Signed) -> tuple[bytes | None, list[Finding]]:

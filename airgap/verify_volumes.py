@@ -20,7 +20,6 @@ from airgap.store import pour
 from airgap.trust.statement import Statement
 from airgap.verify import (
     HASH_CHUNK,
-    RECOPY,
     ChangedError,
     Contents,
     Signed,
@@ -28,6 +27,7 @@ from airgap.verify import (
     hash_files,
     read_contents,
 )
+from airgap.verify_entries import RECOPY
 from airgap.volume_reading import BURN_AGAIN, Reading, read_volume
 from airgap.volumes import (
     LIST_FILE,

@@ -30,14 +30,13 @@ from airgap.trust.statement import SUMS
 from airgap.trust.succession import MAX_VERSIONS
 from airgap.units import amount
 from airgap.verify import (
-    DIRECTORIES,
     Signed,
     distinct,
     expected_sizes,
-    judge_entries,
     read_index,
     unreadable,
 )
+from airgap.verify_entries import DIRECTORIES, judge_entries
 from airgap.volumes import (
     LIST_FILE,
     MARK_FILE,

@@ -18,7 +18,8 @@ from airgap.model import Platform, Sha256, Sha384, Target
 from airgap.progress import Silent
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.checkable import render_sums
-from airgap.verify import MAX_SUPERFLUOUS, Verification, judge_entries, refuse, verify_bundle
+from airgap.verify import Verification, refuse, verify_bundle
+from airgap.verify_entries import MAX_SUPERFLUOUS, judge_entries
 from tests import bundles
 from tests.services import need
 

@@ -52,7 +52,17 @@ LEVELS = [
     },
     {"trust", "layout", "readers", "volumes", "wanted"},
     {
-        *("verify", "verify_volumes", "volume_reading", "pinned", "records", "pkcs11", "keyfiles", "probe"),
+        *(
+            "verify",
+            "verify_entries",
+            "verify_volumes",
+            "volume_reading",
+            "pinned",
+            "records",
+            "pkcs11",
+            "keyfiles",
+            "probe",
+        ),
         *("inventory", "receipt"),
     },
     {"isolated", "connected", "readiness", "audit"},

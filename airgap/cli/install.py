@@ -1,8 +1,9 @@
 """`airgap install`: verify bundles and make them the site's next generation."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from airgap.isolated.arrival import Arrival, ArrivedMedia
 from airgap.isolated.feeding import require_feed_fits
 from airgap.isolated.generation import Member
 from airgap.isolated.host import judge_host
-from airgap.isolated.install import Approval, Brought, Installed, plan_install
+from airgap.isolated.install import Brought, Installed, plan_install
 from airgap.isolated.install import install as install_bundles
 from airgap.isolated.memory import load_memory
 from airgap.isolated.plan import Plan, require_fit
@@ -41,6 +42,71 @@ _WHOLE_BUNDLES = (
     "--dry-run judges whole bundles by a policy; volumes that are all here, airgap verify VOLUME... --policy"
     " FILE does"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One install, as it was asked for, and what was found on its way."""
+
+    site: Site
+    now: datetime
+    words: str
+    progress: Progress
+    wait: float
+    dry_run: bool
+    policing: "Policing | None"
+    models_dir: Path | None
+    policed: "list[Policed]" = field(default_factory=list)
+    host: list[Finding] = field(default_factory=list)
+    """Where wheels do not fit this host."""
+    told: set[Finding] = field(default_factory=set)
+    """What was said of volumes, and is not said again of their bundle."""
+
+    def receive(self, volumes: Sequence[Media]) -> Reception:
+        if not self.dry_run:
+            return receive(
+                volumes, self.site, self.now, asked=self.words, progress=self.progress, wait=self.wait
+            )
+        if self.policing:
+            raise click.UsageError(_WHOLE_BUNDLES)
+        return plan_reception(volumes, self.site, self.now)
+
+    def install(self, media: Sequence[Media], request: VenvRequest | None) -> Installed:
+        """Install, or plan to; `request` says which host the wheels must fit."""
+
+        def approve(members: Sequence[Member]) -> None:
+            if request:
+                plan_venv(request, members)
+            else:
+                self.host.extend(judge_host(wheels_targets(members)))
+                print_findings(self.host, err=True)
+
+        if self.dry_run:
+            return plan_install(
+                *(media, self.site, self.now),
+                approve=approve,
+                look=self._look if self.policing else None,
+                models_dir=self.models_dir,
+            )
+        return install_bundles(
+            *(media, self.site, self.now),
+            asked=self.words,
+            progress=self.progress,
+            wait=self.wait,
+            approve=approve,
+            accept=self._accept if self.policing else None,
+            models_dir=self.models_dir,
+        )
+
+    def _accept(self, newcomers: Sequence[Member]) -> None:
+        """Judge bundles that are brought by the policy, before anything of them is in force."""
+        assert self.policing
+        self.policed.append(self.policing.members(self.site, newcomers, self.now, self.progress))
+
+    def _look(self, brought: Sequence[Brought]) -> None:
+        """The same before anything is copied: the answer is shown, and nothing is refused yet."""
+        assert self.policing
+        self.policed.append(self.policing.arriving(self.site, brought, self.now, self.progress))
 
 
 @click.command(
@@ -108,112 +174,42 @@ def install(
     request = VenvRequest(venv, wheels, python) if venv else None
     words = asked("install", *bundles)
     progress = progress_for(json=as_json)
-    told: list[Finding] = []
-
-    def approve(members: Sequence[Member]) -> None:
-        if request:
-            plan_venv(request, members)
-        else:
-            told.extend(judge_host(wheels_targets(members)))
-            print_findings(told, err=True)
-
     now = datetime.now(UTC).replace(microsecond=0)
-    policed: list[Policed] = []
-    accept = _acceptance(policing, target, now, progress, policed)
+    ask = _Asked(target, now, words, progress, wait, dry_run, policing, models_dir)
+    root = {"site": shown(str(target.root)), "dry_run": dry_run}
     with ExitStack() as opened:
         given = [opened.enter_context(Media(bundle)) for bundle in bundles]
         volumes = [one for one in given if is_volume(one)]
+        media = [one for one in given if one not in volumes]
         arrivals = [] if given else _whole(target)
         if volumes:
-            if policing and dry_run:
-                raise click.UsageError(_WHOLE_BUNDLES)
-            reception = _receive(volumes, target, now, words, progress, wait=wait, dry_run=dry_run)
+            reception = ask.receive(volumes)
             if not as_json:
-                show_reception(reception, dry_run=dry_run)
+                show_reception(reception, ask.told, dry_run=dry_run)
             arrivals = [far.arrival for far in reception.progressed]
             if dry_run or not reception.complete:
                 if as_json:
-                    document = {"site": shown(str(target.root)), "dry_run": dry_run}
-                    emit(document | reception_document(reception))
+                    emit(root | reception_document(reception))
                 return reception_code(reception)
-        media = [one for one in given if one not in volumes]
         media += [opened.enter_context(ArrivedMedia(arrival)) for arrival in arrivals]
-        if dry_run:
-            done = plan_install(
-                *(media, target, now),
-                approve=approve,
-                look=_look(policing, target, now, progress, policed),
-                models_dir=models_dir,
-            )
-        else:
-            done = install_bundles(
-                *(media, target, now),
-                asked=words,
-                progress=progress,
-                wait=wait,
-                approve=approve,
-                accept=accept,
-                models_dir=models_dir,
-            )
+        done = ask.install(media, request)
     if not as_json:
-        _show(done, target, policed, dry_run=dry_run)
+        _show(done, ask)
     made = None
     if request and not dry_run:
         made = make_venv(target, request, asked=words, progress=progress, wait=wait)
     if as_json:
-        document = {"site": shown(str(target.root)), "dry_run": dry_run, **_document(done, told, policed)}
-        emit(document | {"venv": _venv_document(made) if made else None})
+        emit(root | _document(done, ask) | {"venv": _venv_document(made) if made else None})
     elif made:
         _show_venv(made)
-    return _planned_code(target, done, policed) if dry_run else 0
+    return _planned_code(done, ask) if dry_run else 0
 
 
-def _planned_code(site: Site, planned: Installed, policed: "Sequence[Policed]") -> int:
+def _planned_code(planned: Installed, ask: _Asked) -> int:
     """Of a dry run that was shown. Raises HostError where it does not fit."""
-    require_fit(site, planned.plan)
-    require_feed_fits(site, planned.feed, planned.plan.needed)
-    return PolicyError.exit_code if any(one.broken for one in policed) else 0
-
-
-def _acceptance(
-    policing: "Policing | None", site: Site, now: datetime, progress: Progress, policed: "list[Policed]"
-) -> Approval | None:
-    """What judges the bundles that are brought by a policy, and keeps its answer in `policed`."""
-    if policing is None:
-        return None
-
-    def accept(newcomers: Sequence[Member]) -> None:
-        policed.append(policing.members(site, newcomers, now, progress))
-
-    return accept
-
-
-def _look(
-    policing: "Policing | None", site: Site, now: datetime, progress: Progress, policed: "list[Policed]"
-) -> Callable[[Sequence[Brought]], None] | None:
-    """The same before anything is copied: its answer is shown, and nothing is refused yet."""
-    if policing is None:
-        return None
-
-    def look(brought: Sequence[Brought]) -> None:
-        policed.append(policing.arriving(site, brought, now, progress))
-
-    return look
-
-
-def _receive(
-    volumes: Sequence[Media],
-    site: Site,
-    now: datetime,
-    words: str,
-    progress: Progress,
-    *,
-    wait: float,
-    dry_run: bool,
-) -> Reception:
-    if dry_run:
-        return plan_reception(volumes, site, now)
-    return receive(volumes, site, now, asked=words, progress=progress, wait=wait)
+    require_fit(ask.site, planned.plan)
+    require_feed_fits(ask.site, planned.feed, planned.plan.needed)
+    return PolicyError.exit_code if any(one.broken for one in ask.policed) else 0
 
 
 def _whole(site: Site) -> list[Arrival]:
@@ -255,9 +251,9 @@ def _venv_document(made: MadeVenv) -> dict[str, object]:
     }
 
 
-def _show(done: Installed, site: Site, policed: "Sequence[Policed]", *, dry_run: bool) -> None:
-    plan = done.plan
-    print_findings(plan.findings)
+def _show(done: Installed, ask: _Asked) -> None:
+    plan, policed, dry_run = done.plan, ask.policed, ask.dry_run
+    print_findings(plan.findings, told=ask.told)
     for bundle in plan.bundles:
         click.echo(f"{bundle}, signed by {', '.join(bundle.signers)}")
     for line in (line for one in policed for line in one.lines()):
@@ -278,7 +274,7 @@ def _show(done: Installed, site: Site, policed: "Sequence[Policed]", *, dry_run:
     elif dry_run:
         click.echo("  nothing was written")
     else:
-        environment = shlex.quote(shown(str(site.root / "current" / "env.sh")))
+        environment = shlex.quote(shown(str(ask.site.root / "current" / "env.sh")))
         click.echo(f"  generation {done.generation} is current: . {environment}")
 
 
@@ -304,7 +300,7 @@ def _estimate_document(done: Installed) -> dict[str, object] | None:
     }
 
 
-def _document(done: Installed, told: Sequence[Finding], policed: "Sequence[Policed]") -> dict[str, object]:
+def _document(done: Installed, ask: _Asked) -> dict[str, object]:
     plan = done.plan
     return {
         "generation": done.generation,
@@ -312,12 +308,12 @@ def _document(done: Installed, told: Sequence[Finding], policed: "Sequence[Polic
         "bundles": [describe(bundle) for bundle in plan.bundles],
         "replaced": [describe(bundle) for bundle in plan.replaced],
         "artifacts": list(plan.artifacts),
-        "findings": [finding.as_json() for finding in (*plan.findings, *told)],
+        "findings": [finding.as_json() for finding in (*plan.findings, *ask.host)],
         "missing": {"blobs": len(plan.missing), "bytes": plan.missing_bytes},
         "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},
         "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},
         "free": {"bytes": plan.free.bytes, "inodes": plan.free.inodes},
-        "policy": policed[0].document if policed else None,
+        "policy": ask.policed[0].document if ask.policed else None,
         "catalogue": feed_document(done.feed),
         "estimate": _estimate_document(done),
     }

@@ -90,7 +90,7 @@ def _say(reception: Reception, site: Path, *, dry_run: bool, as_json: bool) -> i
         root = shown(str(Site(site).root))
         emit({"site": root, "dry_run": dry_run, **reception_document(reception)})
     else:
-        show_reception(reception, dry_run=dry_run)
+        show_reception(reception, set(), dry_run=dry_run)
         _show_next(reception, site, dry_run=dry_run)
     return reception_code(reception)
 
@@ -117,9 +117,8 @@ def reception_code(reception: Reception) -> int:
     return 0 if all(far.complete for far in reception.progressed) else MissingPartError.exit_code
 
 
-def show_reception(reception: Reception, *, dry_run: bool) -> None:
-    """A line on each volume after its findings, then what each bundle still lacks."""
-    told: set[Finding] = set()
+def show_reception(reception: Reception, told: set[Finding], *, dry_run: bool) -> None:
+    """A line on each volume after its findings that were not `told`, then what each bundle still lacks."""
     for received in reception.volumes:
         where = printable(shown(str(received.where)))
         print_findings(received.findings, told=told)

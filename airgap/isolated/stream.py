@@ -45,7 +45,8 @@ from airgap.store import host_errors
 from airgap.trust.blobs import StatedBlob
 from airgap.trust.root import Root
 from airgap.trust.statement import Statement
-from airgap.verify import MAX_SUPERFLUOUS, distinct, open_signed
+from airgap.verify import distinct, open_signed
+from airgap.verify_entries import MAX_SUPERFLUOUS
 from airgap.verify_volumes import of_volume
 from airgap.volume_reading import Reading, read_streamed
 from airgap.volumes import LIST_FILE, MARK_FILE, Item, parse_list, parse_part

@@ -278,7 +278,7 @@ def test_what_the_site_holds_is_not_taken_for_what_another_statement_says_of_it(
     assert installed(site) == before and problems(site) == []
 
 
-@pytest.mark.parametrize("verb", ["verify", "receive"])
+@pytest.mark.parametrize("verb", ["verify", "receive", "install"])
 def test_what_is_to_be_said_of_a_bundle_is_said_once_not_for_each_volume(
     verb: str, made: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
