@@ -8,15 +8,14 @@ without raising `FORMAT`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import date, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airgap.destination import target_table
+from airgap.audit.document import table_of
 from airgap.model import Finding, Kind, Provenance, Severity, Sha256, Sha384, Target
-from airgap.trust.instant import render_instant
 
 if TYPE_CHECKING:  # answers to what few ask
     from airgap.audit.answers import PolicyFact, VerdictFact, VulnerabilityData, VulnerabilityFact
@@ -369,35 +368,6 @@ class Audit:
 
     def as_json(self) -> dict[str, object]:
         """report.json without `files`, which files.csv has: a bundle may hold a hundred thousand."""
-        document = {"format": FORMAT, **_table(self, leave_out=("files",))}
+        document = {"format": FORMAT, **table_of(self, leave_out=("files",))}
         document["findings_by_severity"] = {key.value: count for key, count in self.by_severity().items()}
         return document
-
-
-def _table(value: object, leave_out: Iterable[str] = ()) -> dict[str, object]:
-    assert is_dataclass(value)
-    names = [one.name for one in fields(value) if one.name not in leave_out]
-    return {name: _json(getattr(value, name)) for name in names}
-
-
-def _json(value: object) -> object:
-    """A value of this module as JSON has it."""
-    match value:
-        case Finding():
-            return value.as_json()
-        case Target():
-            return target_table(value)
-        case datetime():
-            return render_instant(value)
-        case date():
-            return value.isoformat()
-        case StrEnum():
-            return value.value
-        case tuple():
-            return [_json(item) for item in value]
-        case Mapping():
-            return {str(key): _json(item) for key, item in value.items()}
-        case None | bool() | int() | float() | str():
-            return value
-        case _:
-            return _table(value)

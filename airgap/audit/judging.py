@@ -95,11 +95,8 @@ def refuse_broken(audit: Audit) -> None:
 
 def _waived(violation: Violation, waivers: Iterable[Waiver], today: date) -> Violation:
     for waiver in waivers:
-        if (
-            waiver.rule == violation.rule
-            and waiver.expires >= today
-            and _matches(waiver.subject, violation.subject)
-        ):
+        holds = waiver.rule == violation.rule and waiver.expires >= today
+        if holds and _matches(waiver.subject, violation.subject):
             return replace(violation, waived=waiver)
     return violation
 
