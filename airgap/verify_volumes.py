@@ -7,14 +7,14 @@ here does the signed sha384 decide about them together.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
 from airgap.errors import IntegrityError
 from airgap.media import Media, MissingFileError
-from airgap.model import Finding, Severity, Sha256, Sha384
+from airgap.model import Finding, Severity, Sha256
 from airgap.progress import Progress
 from airgap.store import pour
 from airgap.trust.statement import Statement
@@ -28,7 +28,7 @@ from airgap.verify import (
     read_contents,
 )
 from airgap.verify_entries import RECOPY
-from airgap.volume_reading import BURN_AGAIN, Reading, read_volume
+from airgap.volume_reading import BURN_AGAIN, Reading
 from airgap.volumes import (
     LIST_FILE,
     PARTS_DIRECTORY,
@@ -84,24 +84,34 @@ class Collection:
         return self.missing_bytes == 0 and not self.wanted and self.contents is not None
 
 
-def judge_volume(media: Media, signed: Signed, *, progress: Progress, jobs: int | None = None) -> Judgement:
-    """Judge one volume whole, hashing every byte that is there. Raises HostError."""
-    reading = read_volume(media, signed)
+def judge_volume(
+    media: Media,
+    reading: Reading,
+    *,
+    proven: Set[str] = frozenset(),
+    progress: Progress,
+    jobs: int | None = None,
+) -> Judgement:
+    """Judge one volume whole, hashing every byte that is there but of files that are `proven`.
+
+    Raises HostError.
+    """
     files = reading.sound_offers
-    hashed = hash_files(media, files, progress, jobs)
+    unproven = {path: stated for path, stated in files.items() if path not in proven}
+    hashed = hash_files(media, unproven, progress, jobs)
     wrong = [of_volume(finding) for finding in hashed]
     bad = {finding.subject for finding in wrong}
     good = tuple(reading.offered[path] for path in files if path not in bad)
     findings = distinct((*map(of_volume, reading.findings), *wrong))
-    return Judgement(media.root, reading, good, (*findings, *signed.judged.findings))
+    return Judgement(media.root, reading, good, (*findings, *reading.signed.judged.findings))
 
 
-def collect(judged: Sequence[tuple[Media, Judgement]], progress: Progress) -> list[Collection]:
-    """Volumes by the bundle they are of, in the order of the first of each. Raises HostError."""
-    groups: dict[Sha384, list[tuple[Media, Judgement]]] = {}
-    for media, judgement in judged:
-        groups.setdefault(judgement.reading.signed.judged.payload, []).append((media, judgement))
-    return [gather(group, progress) for group in groups.values()]
+def judge_together(
+    readings: Sequence[tuple[Media, Reading]], *, progress: Progress, jobs: int | None = None
+) -> Collection:
+    """Volumes of one statement, each by itself, then together. Raises HostError."""
+    judged = [(media, judge_volume(media, one, progress=progress, jobs=jobs)) for media, one in readings]
+    return gather(judged, progress)
 
 
 def of_volume(finding: Finding) -> Finding:
@@ -114,10 +124,12 @@ def of_volume(finding: Finding) -> Finding:
     return replace(finding, remedy=BURN_AGAIN) if finding.remedy == RECOPY else finding
 
 
-def gather(judged: Sequence[tuple[Media, Judgement]], progress: Progress) -> Collection:
+def gather(
+    judged: Sequence[tuple[Media, Judgement]], progress: Progress, proven: Iterable[Sha256] = ()
+) -> Collection:
     """What volumes of one statement are together; ranges are read again where they make a blob whole.
 
-    Raises HostError when the media cannot be read.
+    But for blobs that are `proven`. Raises HostError when the media cannot be read.
     """
     signed = judged[0][1].reading.signed
     statement = signed.statement
@@ -127,6 +139,7 @@ def gather(judged: Sequence[tuple[Media, Judgement]], progress: Progress) -> Col
         for item in judgement.good:
             held.add(item)
             places.setdefault(item, media)
+    held.whole.update(proven)
     findings = _prove_ranges(statement, held, places, progress)
     marks = [judgement.reading.mark for _, judgement in judged]
     findings += _twice(marks)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,25 @@ def volumes(made: Path, tmp_path: Path) -> list[Path]:
 class Verify:
     """Runs `airgap verify --json` and keeps what it said."""
 
-    def __init__(self, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.site, self.capsys = site, capsys
+    def __init__(self, site: Path, capsys: pytest.CaptureFixture[str], options: Sequence[str]) -> None:
+        self.site, self.capsys, self.options = site, capsys, options
 
     def __call__(self, *volumes: Path, code: int) -> Any:
         self.capsys.readouterr()
-        found = run(["verify", *map(str, volumes), "--site", str(self.site), "--json"])
+        found = run(["verify", *map(str, volumes), "--site", str(self.site), "--json", *self.options])
         said = self.capsys.readouterr()
         assert found == code, said
         return json.loads(said.out)
 
 
-@pytest.fixture
-def verify(made: Path, capsys: pytest.CaptureFixture[str]) -> Verify:
-    return Verify(made / "site", capsys)
+@pytest.fixture(params=["verified", "and looked into"])
+def verify(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> Verify:
+    """With a policy that forbids nothing, too: then the reading that looks inside judges the bytes."""
+    (tmp_path / "policy.toml").write_text("format = 1\n")
+    looked = ["--policy", str(tmp_path / "policy.toml")] if request.param == "and looked into" else []
+    return Verify(made / "site", capsys, looked)
 
 
 def codes(document: Any) -> set[tuple[int, str, str]]:
@@ -297,6 +302,42 @@ def test_ranges_that_are_listed_and_yet_not_signed_are_never_believed(
     assert {part.split(":")[0] for part in wanted.split(",")} >= {"2-4"} or "2" in wanted
     alone = verify(volumes[1], code=10)
     assert "2" not in (only(alone) or "").split(",")  # by itself nothing says that it lies
+
+
+def test_a_list_that_lies_of_a_good_range_is_found(volumes: list[Path], verify: Verify) -> None:
+    """Together the ranges are the signed bytes; the volume is still not what its own list says."""
+    part = next(volumes[1].glob("parts/*/*"))
+    path = str(part.relative_to(volumes[1]))
+    text = (volumes[1] / "SHA384SUMS").read_text()
+    right = hashlib.sha384(part.read_bytes()).hexdigest()
+    (volumes[1] / "SHA384SUMS").write_text(text.replace(right, right[::-1]))
+    assert codes(verify(*volumes, code=6)) == {(2, "integrity-changed", path)}
+
+
+def test_of_ranges_that_overlap_every_byte_is_judged(
+    made: Path, volumes: list[Path], verify: Verify, tmp_path: Path
+) -> None:
+    assert run(["split", str(made / "bundle"), "--size", "600kB", "-o", str(tmp_path / "larger")]) == 0
+    larger = sorted((tmp_path / "larger").iterdir())
+    together = [*volumes, *larger]
+    parts = [part for volume in together for part in sorted(volume.glob("parts/*/*"))]
+    assert len(parts) > 4
+    for part in parts:
+        before = part.read_bytes()
+        for at in (0, len(before) - 1):
+            part.write_bytes(before[:at] + bytes([before[at] ^ 1]) + before[at + 1 :])
+            position = 1 + next(n for n, volume in enumerate(together) if part.is_relative_to(volume))
+            path = str(part.relative_to(together[position - 1]))
+            damaged = {found for found in codes(verify(*together, code=6)) if found[1] != "volume-twice"}
+            assert damaged == {(position, "integrity-changed", path)}
+        part.write_bytes(before)
+    # The list of a range says the digest of those of its bytes that no shorter range has.
+    shorter, longer = sorted((part for part in parts if int(part.name) == 0), key=lambda p: p.stat().st_size)
+    rest = longer.read_bytes()[shorter.stat().st_size :]
+    sums = next(volume for volume in together if longer.is_relative_to(volume)) / "SHA384SUMS"
+    right, forged = (hashlib.sha384(data).hexdigest() for data in (longer.read_bytes(), rest))
+    sums.write_text(sums.read_text().replace(right, forged))
+    assert "integrity-changed" in {code for _, code, _ in codes(verify(*together, code=6))}
 
 
 def test_many_unexpected_names_do_not_fill_the_memory(volumes: list[Path], verify: Verify) -> None:

@@ -45,7 +45,8 @@ class BlobSource(Protocol):
 class Wanted:
     """A blob, what it was declared to be, and the paths that it has in its artifacts, at least one.
 
-    `keep` is how many bytes of it are kept whole, if it has no more.
+    `keep` is how many bytes of it are kept whole, if it has no more. `cuts` are the sizes of the ranges that
+    it lies in, where the sha384 of each is wanted, too.
     """
 
     digest: Sha256
@@ -53,6 +54,7 @@ class Wanted:
     role: Role
     names: tuple[str, ...]
     keep: int = 0
+    cuts: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,11 +63,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was seen of each blob that is as signed, what is wrong with the others, and the bytes read."""
+    """What was seen of each blob that is as signed, what is wrong with the others, and the bytes read.
+
+    `cuts` has the sha384 of each range of those that are as signed, where they were wanted.
+    """
 
     contents: Mapping[Sha256, Contents]
     findings: tuple[Finding, ...]
     read: int
+    cuts: Mapping[Sha256, tuple[str, ...]]
 
 
 def read_blobs(
@@ -84,10 +90,12 @@ def read_blobs(
 
     with progress.task("auditing", sum(one.stated.size for one in wanted)):
         blobs = spread(look, longest_first, jobs or media.readers)
+    right = [blob for blob in blobs if blob.finding is None]
     return Reading(
-        {blob.wanted.digest: blob.contents for blob in blobs if blob.finding is None},
+        {blob.wanted.digest: blob.contents for blob in right},
         tuple(blob.finding for blob in blobs if blob.finding),
         sum(blob.count for blob in blobs),
+        {blob.wanted.digest: blob.cuts.digests for blob in right if blob.cuts},
     )
 
 
@@ -98,6 +106,29 @@ UNPACKING = 8
 def _cost(one: Wanted) -> int:
     """What takes longest comes first, so that no thread is left alone with it in the end."""
     return one.stated.size * (UNPACKING if one.role in (Role.WHEEL, Role.LAYER) else 1)
+
+
+class _Cuts:
+    """The sha384 of each range that a blob lies in, of bytes that pass in order."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._sizes = sizes
+        self._hashers = [hashlib.sha384() for _ in sizes]
+        self._current = self._done = 0
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(hasher.hexdigest() for hasher in self._hashers)
+
+    def update(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest and self._current < len(self._sizes):
+            piece = rest[: self._sizes[self._current] - self._done]
+            self._hashers[self._current].update(piece)
+            self._done += len(piece)
+            rest = rest[len(piece) :]
+            if self._done == self._sizes[self._current]:
+                self._current, self._done = self._current + 1, 0
 
 
 class _StopError(InputError):
@@ -111,10 +142,15 @@ class _Blob:
         self.wanted = wanted
         self.contents = Contents(wanted.role)
         self.finding: Finding | None = None
-        self.count = 0
-        self._hasher = hashlib.sha384()
+        self._start()
         self._progress = progress
         self._stop = stop
+
+    def _start(self) -> None:
+        """Before the first byte is hashed."""
+        self.count = 0
+        self.cuts = _Cuts(self.wanted.cuts) if self.wanted.cuts else None
+        self._hasher = hashlib.sha384()
 
     def read(self, media: BlobSource, buffer: memoryview) -> None:
         path, stated = str(blob_path(self.wanted.digest)), self.wanted.stated
@@ -166,7 +202,7 @@ class _Blob:
         is_wheel = self.wanted.role is Role.WHEEL
         looker = self._looker("zip", kept_of_wheel if is_wheel else lambda path: 0)
         self._progress.advance(-self.count)
-        self._hasher, self.count = hashlib.sha384(), 0
+        self._start()
         size, name = self.wanted.stated.size, self.wanted.name
         with media.open_at(path) as read_at:
             source = Seeking(read_at, size, self._see, name, head)
@@ -197,6 +233,8 @@ class _Blob:
 
     def _see(self, data: bytes | memoryview) -> None:
         self._hasher.update(data)
+        if self.cuts:
+            self.cuts.update(data)
         self.count += len(data)
         self._progress.advance(len(data))
         if self._stop.is_set():

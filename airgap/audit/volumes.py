@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from airgap.audit import findings
 from airgap.audit.evidence import Audit, Subject, SubjectKind
+from airgap.audit.reading import Reading as Seen
 from airgap.audit.reading import read_blobs
 from airgap.audit.run import Judge, Part, conclude, counted_on, judge_envelope, wanted_of
 from airgap.errors import InputError, IntegrityError
@@ -22,8 +23,9 @@ from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import Statement
 from airgap.units import amount, human_bytes
 from airgap.verify import Contents, Signed, read_contents
-from airgap.verify_volumes import of_volume
+from airgap.verify_volumes import Collection, gather, judge_volume, of_volume
 from airgap.volume_reading import Reading, read_volume
+from airgap.volumes import parse_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,15 @@ class Together:
 
     def holds(self, digest: Sha256) -> bool:
         return str(blob_path(digest)) in self._pieces
+
+    def pieces(self, digest: Sha256) -> Sequence[Piece]:
+        """Where it lies; none where it lacks."""
+        return self._pieces.get(str(blob_path(digest)), ())
+
+    def cuts(self, digest: Sha256) -> tuple[int, ...]:
+        """The sizes of the ranges that it lies in; none where a file has it whole."""
+        pieces = self.pieces(digest)
+        return tuple(piece.size for piece in pieces) if any(parse_part(one.path) for one in pieces) else ()
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
         with self.open_at(path) as read_at:
@@ -106,27 +117,88 @@ def audit_volumes(
             "these are volumes of several bundles",
             remedy="audit each bundle by itself, all its volumes at once",
         )
-    fact, found = judge_envelope(envelopes[0], judging, media[0])
     readings = _readings(media)
+    here = arranged(readings)
+    return _look_into(readings, here, where, judging, cuts=False, progress=progress, jobs=jobs)[0]
+
+
+def audit_judged(
+    readings: Sequence[tuple[Media, Reading]],
+    blobs: Together,
+    where: str,
+    judging: Judge,
+    *,
+    progress: Progress,
+    jobs: int | None = None,
+) -> tuple[Audit, Collection]:
+    """The audit of volumes of one statement that holds, and what `airgap verify` says of the same bytes.
+
+    `blobs` is `arranged` of the same readings. A byte is read once for both, but where something is not as
+    signed, or lies on several volumes. Raises HostError.
+    """
+    audit, seen = _look_into(readings, blobs, where, judging, cuts=True, progress=progress, jobs=jobs)
+    proven = _proven(readings, blobs, seen)
+    judged = [
+        (media, judge_volume(media, reading, proven=proven[media], progress=progress, jobs=jobs))
+        for media, reading in readings
+    ]
+    whole = [
+        digest
+        for digest in seen.cuts
+        if all(piece.path in proven[piece.media] for piece in blobs.pieces(digest))
+    ]
+    return audit, gather(judged, progress, whole)
+
+
+def _proven(readings: Sequence[tuple[Media, Reading]], blobs: Together, seen: Seen) -> dict[Media, set[str]]:
+    """Files, by their volume, that were read whole, and are what is signed or, ranges, what is listed."""
+    proven: dict[Media, set[str]] = {media: set() for media, _ in readings}
+    of = dict(readings)
+    for digest in seen.contents:
+        pieces = blobs.pieces(digest)
+        for piece, cut in zip(pieces, seen.cuts.get(digest) or [None] * len(pieces), strict=True):
+            reading = of[piece.media]
+            right = cut is None or cut == reading.listed[piece.path]
+            if right and (piece.start, piece.size) == (0, reading.offered[piece.path].size):
+                proven[piece.media].add(piece.path)
+    return proven
+
+
+def _look_into(
+    readings: Sequence[tuple[Media, Reading]],
+    here: Together,
+    where: str,
+    judging: Judge,
+    *,
+    cuts: bool,
+    progress: Progress,
+    jobs: int | None,
+) -> tuple[Audit, Seen]:
+    media, first = readings[0]
+    signed, stated = first.signed, first.signed.statement
+    fact, found = judge_envelope(signed.envelope, judging, media)
     found += [of_volume(finding) for _, reading in readings for finding in reading.findings]
-    stated = survey(envelopes[0]).statement
-    blobs_here = _together(stated, readings)
-    contents = _contents(blobs_here, _signed(envelopes[0]), readings, found)
+    contents = _contents(here, signed, readings, found)
     part = Part(fact, contents.artifacts if contents else (), contents.documents if contents else {})
-    blobs = {digest: blob for digest, blob in stated.travelling.items() if blobs_here.holds(digest)}
+    blobs = {digest: blob for digest, blob in stated.travelling.items() if here.holds(digest)}
     found += _lacking(stated, blobs)
-    reading = read_blobs(blobs_here, wanted_of([part], blobs), progress, jobs)
+    wanted = wanted_of([part], blobs)
+    if cuts:
+        wanted = [replace(one, cuts=here.cuts(one.digest)) for one in wanted]
+    seen = read_blobs(here, wanted, progress, jobs)
     subject = Subject(SubjectKind.VOLUMES, where, (fact,))
-    return conclude(subject, [part], reading, found, now=judging.now, blobs=stated.travelling)
+    return conclude(subject, [part], seen, found, now=judging.now, blobs=stated.travelling), seen
 
 
 def together(media: Sequence[Media]) -> Together:
     """The blobs of volumes of one bundle, before anybody judged their bytes. Raises InputError, HostError."""
-    return _together(survey(_envelope(media[0])).statement, _readings(media))
+    return arranged(_readings(media))
 
 
-def _together(stated: Statement, readings: Sequence[tuple[Media, Reading]]) -> Together:
-    return Together({path: pieces for path, pieces in _pieces(stated, readings) if pieces})
+def arranged(readings: Sequence[tuple[Media, Reading]]) -> Together:
+    """The blobs of volumes of one statement, from wherever each is read first."""
+    statement = readings[0][1].signed.statement
+    return Together({path: pieces for path, pieces in _pieces(statement, readings) if pieces})
 
 
 def _readings(media: Sequence[Media]) -> list[tuple[Media, Reading]]:

@@ -16,7 +16,7 @@ from airgap.audit.policy import Policy, load_policy
 from airgap.audit.reading import BlobSource
 from airgap.audit.run import Judge, audit_bundle, audit_signed
 from airgap.audit.site import Arriving, audit_arriving, audit_members
-from airgap.audit.volumes import audit_volumes, together
+from airgap.audit.volumes import arranged, audit_judged
 from airgap.isolated.generation import Member
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.install import Brought
@@ -27,8 +27,9 @@ from airgap.media import Media, shown
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.trust.decide import Recipient
-from airgap.trust.root import Root
 from airgap.verify import Signed, Verification
+from airgap.verify_volumes import Collection, judge_together
+from airgap.volume_reading import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +77,26 @@ class Policing:
 
     def volumes(
         self,
-        media: Sequence[Media],
-        root: Root | None,
+        readings: Sequence[tuple[Media, Reading]],
         now: datetime,
         recipient: Recipient,
         progress: Progress,
         jobs: int | None,
-    ) -> Policed:
-        """Look inside of the volumes of one bundle that were verified, and are all here.
+    ) -> tuple[Collection, Policed | None]:
+        """Verify volumes of one bundle and look inside in one reading, as `verified` does.
 
-        They are read once more: what a volume holds is judged file by file, ranges and doubles too, and what
-        is inside of a blob is seen only from its beginning to its end, on however many volumes it lies.
+        There is no answer, and nobody looks, where a blob lies on none of them.
         """
-        where = ", ".join(shown(str(one.root)) for one in media)
-        judging = Judge(now, root, None, recipient)
-        audit = audit_volumes(media, where, judging, progress=progress, jobs=jobs)
-        return _policed(judged(audit, together(media), self.policy, self.osv, progress))
+        blobs = arranged(readings)
+        signed = readings[0][1].signed
+        if not all(blobs.holds(digest) for digest in signed.statement.travelling):
+            return judge_together(readings, progress=progress, jobs=jobs), None
+        judging = Judge(now, signed.judged.root, None, recipient)
+        where = ", ".join(dict.fromkeys(shown(str(media.root)) for media, _ in readings))
+        audit, found = audit_judged(readings, blobs, where, judging, progress=progress, jobs=jobs)
+        if not (found.sound and found.complete):
+            return found, None
+        return found, _policed(judged(audit, blobs, self.policy, self.osv, progress))
 
     def staged(self, bundle: Path, name: str, progress: Progress) -> Policed:
         """Look inside of what is being built as `name`. Raises PolicyError where the policy is broken."""

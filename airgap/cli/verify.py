@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,14 @@ from airgap.media import Media, is_volume, shown
 from airgap.pinned import carried_roots, newest, trusted_root
 from airgap.progress import Progress
 from airgap.records import Record, carried_records, record_findings
+from airgap.trust.decide import Recipient
 from airgap.trust.instant import render_instant
+from airgap.trust.root import Root
 from airgap.units import amount, human_bytes
 from airgap.verify import Signed, Verification, examine, open_signed
 
 if TYPE_CHECKING:
-    from airgap.cli.policing import Policed
+    from airgap.cli.policing import Policed, Policing
     from airgap.cli.volumes import Volumes
 
 
@@ -41,6 +44,47 @@ class _Verified:
     records: tuple[Record, ...]
     policed: "Policed | None"
     """None without a policy, and for a bundle that is not as signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _By:
+    """By what everything that was named is judged, but for the root."""
+
+    policing: "Policing | None"
+    site: Site | None
+    now: datetime
+    recipient: Recipient
+    progress: Progress
+    jobs: int | None
+
+    def bundle(self, media: Media, signed: Signed, root: Root) -> _Verified:
+        policed = None
+        if self.policing:
+            examined, policed = self.policing.verified(
+                media, signed, self.now, self.recipient, self.progress, self.jobs
+            )
+            contents, findings = examined.contents, examined.findings
+        else:
+            contents, findings = examine(media, signed, progress=self.progress, jobs=self.jobs)
+        records = carried_records(media, root, self.now)
+        findings = (*findings, *signed.judged.findings, *record_findings(records))
+        verification = Verification(signed.judged, contents, findings)
+        lacking = _lacking(verification, self.site, media.root) if self.site else None
+        return _Verified(media.root, verification, lacking, records, policed)
+
+    def volumes(self, volumes: Sequence[Media], signed_by: Callable[[Media], Signed]) -> "Volumes":
+        from airgap.cli.volumes import judge_volumes  # noqa: PLC0415 - whole bundles start faster without
+
+        look = None
+        if self.policing:
+            look = partial(
+                self.policing.volumes,
+                now=self.now,
+                recipient=self.recipient,
+                progress=self.progress,
+                jobs=self.jobs,
+            )
+        return judge_volumes(volumes, signed_by, look=look, progress=self.progress, jobs=self.jobs)
 
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -90,8 +134,8 @@ def verify(
     Of a bundle in volumes any of them may be here, in any order: each is judged by itself, then all
     together, with the shortest list of what must be burnt again or still lacks.
     Newer roots that a BUNDLE brings are applied before it is judged, and kept by airgap install only.
-    With --policy it is looked into while it is read, and judged where it is as signed; of volumes once all
-    are here and as signed, in a second reading.
+    With --policy it is looked into while it is read, and judged where it is as signed; volumes where all
+    of them are here.
     """
     policing = asked_policy(policy_file, osv)
     if site and site_name:
@@ -100,7 +144,7 @@ def verify(
     memory = (load_memory(Site(site)) if site else Memory()).following(trusted)
     recipient = load_recipient(Site(site)) if site else make_recipient(site_name or "", ())
     now = memory.clock(datetime.now(UTC).replace(microsecond=0))
-    progress = progress_for(json=as_json)
+    by = _By(policing, Site(site) if site else None, now, recipient, progress_for(json=as_json), jobs)
     found: list[_Verified] = []
 
     def signed_as_trusted(media: Media) -> Signed:
@@ -113,36 +157,16 @@ def verify(
         volumes = [media for media in given if is_volume(media)]
         for media in (one for one in given if one not in volumes):
             signed = signed_as_trusted(media)
-            policed = None
-            if policing:
-                examined, policed = policing.verified(media, signed, now, recipient, progress, jobs)
-                contents, findings = examined.contents, examined.findings
-            else:
-                contents, findings = examine(media, signed, progress=progress, jobs=jobs)
-            records = carried_records(media, trusted, now)
-            findings = (*findings, *signed.judged.findings, *record_findings(records))
-            verification = Verification(signed.judged, contents, findings)
-            lacking = _lacking(verification, Site(site), media.root) if site else None
-            found.append(_Verified(media.root, verification, lacking, records, policed))
+            found.append(by.bundle(media, signed, trusted))
             if not as_json:
                 _show(found[-1])
-        judged = _judge_volumes(volumes, signed_as_trusted, progress, jobs) if volumes else None
-        if judged and policing:
-            judged = judged.policed_by(volumes, policing, now, recipient, progress, jobs)
+        judged = by.volumes(volumes, signed_as_trusted) if volumes else None
     if as_json:
         of_volumes = judged.document() if judged else {"collections": [], "refused": []}
         emit({"bundles": [_document(one) for one in found], **of_volumes})
     elif judged:
         judged.show()
     return _exit_code(found, judged)
-
-
-def _judge_volumes(
-    volumes: Sequence[Media], signed_by: Callable[[Media], Signed], progress: Progress, jobs: int | None
-) -> "Volumes":
-    from airgap.cli.volumes import judge_volumes  # noqa: PLC0415 - whole bundles start faster without
-
-    return judge_volumes(volumes, signed_by, progress=progress, jobs=jobs)
 
 
 def _exit_code(found: Sequence[_Verified], volumes: "Volumes | None") -> int:

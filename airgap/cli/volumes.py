@@ -1,8 +1,7 @@
 """What the verbs of the isolated side show of volumes: each by itself, then what they are together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -10,19 +9,18 @@ import click
 from airgap.cli.terminal import print_error, print_findings, printable
 from airgap.errors import AirgapError, InputError, IntegrityError, TrustError
 from airgap.media import Media, shown
-from airgap.model import Finding
+from airgap.model import Finding, Sha384
 from airgap.progress import Progress
-from airgap.trust.decide import Recipient
 from airgap.trust.instant import render_instant
 from airgap.units import amount, human_bytes
 from airgap.verify import Signed
-from airgap.verify_volumes import Collection, Judgement, collect, judge_volume
-from airgap.volume_reading import Reading
+from airgap.verify_volumes import Collection, Judgement, judge_together
+from airgap.volume_reading import Reading, read_volume
 from airgap.volumes import Medium, medium_options
 from airgap.wanted import Wanted, render_only
 
 if TYPE_CHECKING:
-    from airgap.cli.policing import Policed, Policing
+    from airgap.cli.policing import Policed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +77,28 @@ class Volumes:
             "refused": [refused_document(one) for one in self.refused],
         }
 
-    def policed_by(
-        self,
-        volumes: Sequence[Media],
-        policing: "Policing",
-        now: datetime,
-        recipient: Recipient,
-        progress: Progress,
-        jobs: int | None,
-    ) -> "Volumes":
-        """The same with what a policy says of each bundle that is here whole, `volumes` being all media."""
-        media = {one.root: one for one in volumes}
-        answers = tuple(
-            policing.volumes(
-                [media[where] for where in dict.fromkeys(one.where for one in found.judgements)],
-                found.signed.judged.root,
-                *(now, recipient, progress, jobs),
-            )
-            if found.sound and found.complete
-            else None
-            for found in self.collections
-        )
-        return replace(self, policed=answers)
-
     def _answers(self) -> "tuple[Policed | None, ...]":
         return (None,) * len(self.collections) if self.policed is None else self.policed
 
 
-def judge_volumes(
-    volumes: Sequence[Media], open_signed: Callable[[Media], Signed], *, progress: Progress, jobs: int | None
-) -> Volumes:
-    """Each volume by itself, then all of one bundle together. Raises HostError.
+Look = Callable[[Sequence[tuple[Media, Reading]]], "tuple[Collection, Policed | None]"]
+"""Judges volumes of one statement, and what is inside of them by a policy."""
 
-    `open_signed` may raise TrustError, InputError or IntegrityError for what may not be believed.
+
+def judge_volumes(
+    volumes: Sequence[Media],
+    open_signed: Callable[[Media], Signed],
+    *,
+    look: Look | None,
+    progress: Progress,
+    jobs: int | None,
+) -> Volumes:
+    """Each volume by itself, then all of one bundle together, by `look` where there is a policy.
+
+    Raises HostError. `open_signed` may raise TrustError, InputError or IntegrityError for what may not be
+    believed.
     """
-    judged: list[tuple[Media, Judgement]] = []
+    bundles: dict[Sha384, list[tuple[Media, Reading]]] = {}
     refused: list[Refused] = []
     for media in volumes:
         try:
@@ -121,8 +106,12 @@ def judge_volumes(
         except (TrustError, InputError, IntegrityError) as error:
             refused.append(Refused(shown(str(media.root)), error))
             continue
-        judged.append((media, judge_volume(media, signed, progress=progress, jobs=jobs)))
-    return Volumes(tuple(collect(judged, progress)), tuple(refused))
+        bundles.setdefault(signed.judged.payload, []).append((media, read_volume(media, signed)))
+    if look is None:
+        found = [judge_together(one, progress=progress, jobs=jobs) for one in bundles.values()]
+        return Volumes(tuple(found), tuple(refused))
+    looked = [look(one) for one in bundles.values()]
+    return Volumes(tuple(found for found, _ in looked), tuple(refused), tuple(answer for _, answer in looked))
 
 
 def show_refused(refused: Refused) -> None:

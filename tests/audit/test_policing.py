@@ -20,7 +20,7 @@ from airgap.model import Sha384
 from airgap.trust.blobs import Base
 from tests import bundles
 from tests.audit.advisories import PUBLISHED, advisory, export, span
-from tests.audit.faults import SYSTEM, Entry, image, model_files
+from tests.audit.faults import SYSTEM, Entry, image, model_files, wheel
 from tests.isolated.sites import problems, snapshot
 from tests.servers.index import make_wheel
 from tests.stage import Stage
@@ -356,6 +356,54 @@ def test_volumes_are_judged_as_the_bundle_they_were_cut_from(
     assert "vulnerabilities.maximum: engine: libssl3" in capsys.readouterr().out
     lax = ("--site", site, "--policy", policy(LAX))
     assert document(capsys, "verify", *volumes, *lax)["collections"][0]["policy"]["violations"] == []
+
+
+def test_volumes_are_read_once_for_their_bytes_and_what_is_inside(
+    site: Path,
+    bundle: Path,
+    tmp_path: Path,
+    policy: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without advisories: those are read again, from a copy. The wheel and the layer are cut."""
+    padded = dict([wheel("alpha", members={"alpha/x.bin": os.urandom(800_000)})])
+    data = [Entry("srv/data", os.urandom(700_000))]
+    contents = [bundles.wheels("packages", padded), image("engine", [*SYSTEM, *data])]
+    bundles.write_bundle(bundle, contents)
+    assert run(["split", str(bundle), "--size", "500kB", "-o", str(tmp_path / "discs")]) == 0
+    found = sorted((tmp_path / "discs").iterdir())
+    read: Counter[str] = Counter()
+    real_open, real_open_at = Media.open, Media.open_at
+
+    @contextmanager
+    def counting(media: Media, path: str, start: int = 0) -> Iterator[Callable[[memoryview], int]]:
+        with real_open(media, path, start) as readinto:
+
+            def counted(buffer: memoryview) -> int:
+                read[f"{media.root}/{path}"] += (count := readinto(buffer))
+                return count
+
+            yield counted
+
+    @contextmanager
+    def counting_at(media: Media, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        with real_open_at(media, path) as read_at:
+
+            def counted(begin: int, count: int) -> bytes:
+                data = read_at(begin, count)
+                read[f"{media.root}/{path}"] += len(data)
+                return data
+
+            yield counted
+
+    monkeypatch.setattr(Media, "open", counting)
+    monkeypatch.setattr(Media, "open_at", counting_at)
+    assert run(["verify", *map(str, found), "--site", str(site), "--policy", str(policy(LAX))]) == 0
+    large = [path for volume in found for path in volume.rglob("*") if path.stat().st_size > 100_000]
+    assert len([path for path in large if "parts" in path.parts]) > 3
+    assert {str(path): read[str(path)] for path in large if path.is_file()} == {
+        str(path): path.stat().st_size for path in large if path.is_file()
+    }
 
 
 def test_volumes_that_are_not_all_here_are_not_judged(
