@@ -162,6 +162,8 @@ class PackageFact:
     source_version: str = ""
     declared_licences: tuple[str, ...] = ()
     """Where several places name one: `License-Expression`, `License`, then the trove classifiers."""
+    licence_by: str = ""
+    """Of a Debian package the copyright file that says so, which is about its whole source package."""
 
 
 @dataclass(frozen=True, slots=True)

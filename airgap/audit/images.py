@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from airgap.audit import findings, licences, secrets
+from airgap.audit import debian_copyright, findings, licences, secrets
 from airgap.audit.code import pth_lines
+from airgap.audit.debian_copyright import is_copyright
 from airgap.audit.evidence import Account, Ecosystem, ImageFact, PackageFact, PrivilegedFile, Secret
 from airgap.audit.layers import ACCOUNTS, PRIVILEGES, KeptLayer, Replay, is_startup, privileged_names, wanted
 from airgap.audit.purl import purl_of
@@ -41,7 +42,7 @@ def see_image(
     privileged = privileged_names(layer for _, layer in kept if layer)
 
     def holds(path: str) -> bool:
-        return wanted(path) or path.rpartition("/")[2] in privileged
+        return wanted(path) or is_copyright(path) or path.rpartition("/")[2] in privileged
 
     union = Union(Wish(holds, MAX_FILE, MAX_TOTAL))
     try:
@@ -52,9 +53,9 @@ def see_image(
     except InputError as error:
         unread.append(error.message)
         files = {}
-    evidence = {path: file for path, file in files.items() if wanted(path)}
+    evidence = {path: _whole(file) for path, file in files.items() if wanted(path)}
     inventory = take_stock(digest, evidence, unread, wanted)
-    return _seen(artifact, manifest, config, files, inventory)
+    return _seen(artifact, manifest, config, files, inventory=inventory, union=union)
 
 
 def _seen(
@@ -62,7 +63,9 @@ def _seen(
     manifest: ImageManifest,
     config: bytes | None,
     files: Mapping[str, ImageFile],
+    *,
     inventory: Inventory,
+    union: Union,
 ) -> ImageSeen:
     found = [findings.NOT_LOOKED.at(artifact, why) for why in inventory.unread]
     shown = _Config.of(config, artifact, found)
@@ -96,7 +99,13 @@ def _seen(
         shown.secrets,
         shown.labels,
     )
-    return ImageSeen(fact, tuple(_packages(artifact, inventory, files)), tuple(found))
+    return ImageSeen(fact, tuple(_packages(artifact, inventory, files, union)), tuple(found))
+
+
+def _whole(file: ImageFile) -> ImageFile:
+    """Evidence that is a link to a copyright file was not kept as it is."""
+    condensed = file.data is not None and file.data.startswith(debian_copyright.MARK.encode())
+    return replace(file, data=None) if condensed else file
 
 
 def _privileged(artifact: str, file: PrivilegedFile) -> Finding:
@@ -130,7 +139,9 @@ def _accounts(files: Mapping[str, ImageFile]) -> tuple[Account, ...]:
     return tuple(Account(m[1], int(m[2]), int(m[3]), m[4], m[5]) for m in lines if m)
 
 
-def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile]) -> Iterator[PackageFact]:
+def _packages(
+    artifact: str, inventory: Inventory, files: Mapping[str, ImageFile], union: Union
+) -> Iterator[PackageFact]:
     release = inventory.os_release
     distribution, version = release.get("ID", ""), release.get("VERSION_ID", "")
     for package in inventory.distributions:
@@ -149,6 +160,7 @@ def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile
     for system in inventory.packages:
         ecosystem = _ECOSYSTEM[system.manager]
         file = _said_by(system.manager, system.name, files)
+        by, licence = _by_copyright_file(system.name, union) if ecosystem is Ecosystem.DEB else ("", "")
         yield PackageFact(
             ecosystem,
             system.name,
@@ -167,10 +179,19 @@ def _packages(artifact: str, inventory: Inventory, files: Mapping[str, ImageFile
             system.architecture,
             distribution,
             version,
-            licence=system.license[:_LICENCE],
+            licence=licence or system.license[:_LICENCE],
+            licence_by=by,
             source_name=_source_name(system.source),
             source_version=system.source_version,
         )
+
+
+def _by_copyright_file(package: str, union: Union) -> tuple[str, str]:
+    """Where a Debian package's licences stand, and which they are; both '' where no machine can read it."""
+    path = debian_copyright.path_of(package)
+    file = union.find(path) if path else None
+    said = debian_copyright.condensed(file.data) if file and file.data else ()
+    return (file.path, debian_copyright.expression(said)) if file and said else ("", "")
 
 
 _LICENCE = 200

@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from airgap.audit.answers import PolicyFact, Violation, Waiver, some_of_each
-from airgap.audit.evidence import Audit, FileFact
+from airgap.audit.evidence import Audit, Ecosystem, FileFact
 from airgap.audit.policy import EXPIRED, Policy
-from airgap.audit.spdx import permitted
+from airgap.audit.spdx import conjuncts, permitted
 from airgap.audit.vulnerabilities import UNKNOWN as VULNERABILITY_UNKNOWN
 from airgap.errors import PolicyError
 from airgap.model import Kind, Severity
@@ -112,26 +112,25 @@ def _matches(pattern: str, subject: str) -> bool:
 
 def _licences(audit: Audit, policy: Policy) -> Iterator[Violation]:
     allowed = policy.licences or frozenset()
-    said = [
-        (f"{one.artifact}: {one.name} {one.version}", one.licence)
-        for one in audit.packages
-        if one.licence or one.ecosystem not in policy.unstated
-    ]
-    said += [(one.artifact, one.licence) for one in audit.models]
-    for subject, licence in said:
-        if licence in allowed:
-            continue
-        answer = permitted(licence, allowed)
-        if answer:
-            continue
-        if not licence:
-            message = "no licence is said"
-        elif answer is None:
-            message = f"{licence[:120]!r} is no SPDX expression, and not among those allowed"
-        else:
-            message = f"{licence} is not allowed"
-        yield Violation("licences.allowed", subject, message, "allow it, leave it out, or waive it")
+    system = allowed | policy.os_packages
+    for one in audit.packages:
+        if one.licence or one.ecosystem not in policy.unstated:
+            by = " (by its copyright file)" if one.licence_by else ""
+            which = allowed if one.ecosystem is Ecosystem.PYPI else system
+            yield from _terms(f"{one.artifact}: {one.name} {one.version}", one.licence, which, by)
+    for model in audit.models:
+        yield from _terms(model.artifact, model.licence, allowed)
     yield from _unknown(audit, "licences.allowed", "licences")
+
+
+def _terms(subject: str, licence: str, allowed: frozenset[str], by: str = "") -> Iterator[Violation]:
+    answer = licence in allowed or permitted(licence, allowed)
+    refused = ", ".join(part for part in conjuncts(licence) if not permitted(part, allowed))
+    message = f"{refused}{by} is not allowed" if licence else "no licence is said"
+    if licence and answer is None:
+        message = f"{licence[:120]!r}{by} is no SPDX expression, and not among those allowed"
+    if not answer:
+        yield Violation("licences.allowed", subject, message, "allow it, leave it out, or waive it")
 
 
 def _weights(audit: Audit, policy: Policy) -> Iterator[Violation]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from airgap.audit import debian_copyright
+from airgap.audit.debian_copyright import is_copyright
 from airgap.readers.image import MAX_FILE, MAX_TOTAL, is_evidence
 from airgap.readers.tar import Entry, EntryKind
 
@@ -19,13 +21,17 @@ def is_startup(path: str) -> bool:
 
 
 def wanted(path: str) -> bool:
-    """Whether an audit reads this file of an image."""
+    """Whether an audit reads this file of an image, and says so where it cannot."""
     return path == ACCOUNTS or is_evidence(path) or is_startup(path)
+
+
+MAX_COPYRIGHTS = 4 * 1024 * 1024
+"""Bytes kept of what a layer's copyright files say: some fifty thousand of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptLayer:
-    """Every entry of a layer, and the bytes of those that are evidence."""
+    """Every entry of a layer, and the bytes of those that are evidence; of copyright files their licences."""
 
     what: str
     entries: tuple[Entry, ...]
@@ -69,6 +75,12 @@ class Replay:
         return data if data is not None and len(data) <= max_bytes else None
 
 
+def _plain(path: str) -> str:
+    if path.startswith((".", "/")) or path.endswith("/") or "//" in path or "/." in path:
+        return "/".join(part for part in path.split("/") if part not in ("", "."))
+    return path
+
+
 class LayerKeeper:
     """Collects a layer as it passes."""
 
@@ -77,17 +89,23 @@ class LayerKeeper:
         self._entries: list[Entry] = []
         self._kept: list[bytes | None] = []
         self._room = MAX_TOTAL
+        self._copyrights = MAX_COPYRIGHTS
 
     def wants(self, entry: Entry) -> bool:
-        path = entry.path
-        if path.startswith((".", "/")) or path.endswith("/") or "//" in path or "/." in path:
-            path = "/".join(part for part in path.split("/") if part not in ("", "."))
+        path = _plain(entry.path)
+        if is_copyright(path):
+            return entry.size <= debian_copyright.MAX_FILE and self._copyrights > 0 and not entry.sparse
         return wanted(path) and entry.size <= min(MAX_FILE, self._room) and not entry.sparse
 
     def add(self, entry: Entry, data: bytes | None) -> None:
         self._entries.append(entry)
+        if data is not None and is_copyright(_plain(entry.path)):
+            # Read at once: a thousand of them would leave no room for what must be read.
+            data = debian_copyright.condense(data)
+            self._copyrights -= len(data)
+        else:
+            self._room -= len(data or b"")
         self._kept.append(data)
-        self._room -= len(data or b"")
 
     def layer(self) -> KeptLayer:
         return KeptLayer(self._what, tuple(self._entries), tuple(self._kept))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-MAX_EXPRESSION = 300
+MAX_EXPRESSION = 1000
 """Characters; what is longer is the text of a licence, not its name."""
 
 _TROVE = {

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from airgap.audit.rating import Rating
+from airgap.audit.spdx import FAMILY
 from airgap.decode import Fields, parse_toml, read_capped
 from airgap.model import Sha256
 
@@ -109,6 +110,8 @@ class Policy:
     waivers: tuple[Waiving, ...] = ()
     unstated: frozenset[str] = frozenset()
     """Types of packages that may state no licence."""
+    os_packages: frozenset[str] = frozenset()
+    """Licences that packages of an image's distribution may have besides."""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -169,6 +172,7 @@ def parse_policy(data: bytes, what: str) -> Policy:
         _checks(tables["checks"]),
         tuple(_waiver(table) for table in document.tables("waivers")),
         _unstated(licences),
+        _os_packages(licences),
     )
     for table in tables.values():
         table.done()
@@ -218,6 +222,16 @@ def _unstated(fields: Fields) -> frozenset[str]:
         fields.problem("unstated", f"expected types among {known}, found {name[:40]!r}")
     if names and not fields.has("allowed"):
         fields.problem("unstated", "says what allowed passes over, and there is no allowed")
+    return names
+
+
+def _os_packages(fields: Fields) -> frozenset[str]:
+    names = _names(fields, "os-packages") or frozenset()
+    for name in sorted(names):
+        if "*" in name and not FAMILY.fullmatch(name):
+            fields.problem("os-packages", f"expected * behind LicenseRef-… alone, found {name[:40]!r}")
+    if names and not fields.has("allowed"):
+        fields.problem("os-packages", "says what is allowed besides, and there is no allowed")
     return names
 
 

@@ -12,7 +12,17 @@ allowed = [                     # SPDX identifiers; other texts must stand here 
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0",
     "Python-2.0", "Unlicense", "Zlib",
 ]
-unstated = ["deb"]              # dpkg states no licence: these are passed over, so see to them elsewhere
+os-packages = [                 # besides, of what an image's distribution brings
+    "GPL-1.0-or-later", "GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-only", "GPL-3.0-or-later",
+    "LGPL-2.0-only", "LGPL-2.0-or-later", "LGPL-2.1-only", "LGPL-2.1-or-later", "LGPL-3.0-only",
+    "LGPL-3.0-or-later", "GFDL-1.3-no-invariants-only", "GFDL-1.3-no-invariants-or-later",
+    "GPL-1.0-only", "Artistic-1.0", "Artistic-2.0", "Artistic-dist", "Beerware", "BSD-1-Clause",
+    "BSD-4-Clause", "BSD-4-Clause-UC", "BSL-1.0", "bzip2-1.0.6", "CC0-1.0", "CC-BY-3.0", "curl", "FSFAP",
+    "FSFUL", "FSFULLR", "Kazlib", "Latex2e", "Libpng", "NTP", "OFL-1.1", "OLDAP-2.8", "PostgreSQL",
+    "SMAIL-GPL", "Spencer-86", "TCL", "Unicode-DFS-2016", "Vim", "X11",
+    "LicenseRef-debian-*",      # whatever Debian calls by a name that SPDX has not, such as public-domain
+]
+unstated = ["deb"]              # whose copyright file no machine reads: passed over, so see to them elsewhere
 
 [formats]
 weights = ["safetensors"]       # by content: safetensors, gguf, hdf5, zip (torch.save), pickle, …

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from airgap.audit.evidence import ArtifactFact, Audit, ImageFact, ModelFact, WheelFact
+from airgap.audit.evidence import ArtifactFact, Audit, ImageFact, ModelFact, PackageFact, WheelFact
 from airgap.audit.page import Column, Html, code, element, facts, join, section, table, tag, text
 from airgap.model import Kind
 from airgap.provenance import describe
@@ -111,13 +111,29 @@ def packages_section(audit: Audit) -> Html:
         [
             text(package.name),
             text(package.version),
-            text(_one_line(package.licence)),
+            _licence(package),
             text(f"{package.artifact} ({package.ecosystem})"),
             join((text(package.path), element("div", code(package.digest[:16]), kind="soft"))),
         ]
         for package in ordered
     ]
-    return section("packages", "Packages", _capped(columns, rows, "report.json") if rows else _none())
+    by_file = [element("p", text(_BY_FILE), kind="soft")] if any(p.licence_by for p in audit.packages) else []
+    inside = _capped(columns, rows, "report.json") if rows else _none()
+    return section("packages", "Packages", *by_file, inside)
+
+
+_BY_FILE = (
+    "A Debian package's licence is what its copyright file says of the whole source package,"
+    " tests and packaging among it; LicenseRef-debian-… is a name that SPDX does not list."
+)
+
+
+def _licence(package: PackageFact) -> Html:
+    if not package.licence:
+        return element("span", text("not stated"), kind="soft")
+    if not package.licence_by:
+        return text(_one_line(package.licence))
+    return join((text(package.licence), element("div", text("by its copyright file"), kind="soft")))
 
 
 def files_section(audit: Audit) -> Html:

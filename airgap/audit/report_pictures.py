@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from airgap.audit.evidence import Audit, Ecosystem
 from airgap.audit.page import Bar, Html, bars, element, join, section, text
 from airgap.audit.report_since import changes, summary
+from airgap.audit.spdx import conjuncts
 from airgap.model import Kind
 from airgap.trust.instant import render_instant
 from airgap.units import human_bytes
@@ -52,12 +53,12 @@ def severities(audit: Audit) -> list[Bar]:
 
 
 def licences(audit: Audit) -> list[Bar]:
-    """How many packages and models state which; OS packages without a word are counted by themselves."""
+    """How many packages and models state which, of several each; OS packages without a word by themselves."""
     counts: Counter[str] = Counter()
     spelled: dict[str, str] = {}
     for package in audit.packages:
         silent = NO_LICENCE if package.ecosystem is Ecosystem.PYPI else f"{NO_LICENCE} ({package.ecosystem})"
-        counts[_same(_short(package.licence) or silent, spelled)] += 1
+        counts.update(_same(_short(one) or silent, spelled) for one in conjuncts(package.licence))
     counts.update(_same(_short(model.licence) or NO_LICENCE, spelled) for model in audit.models)
     common = counts.most_common()
     named = [

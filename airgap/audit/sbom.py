@@ -139,5 +139,6 @@ def _packages(artifact: str, packages: tuple[PackageFact, ...]) -> Iterator[Comp
             package.licence,
             within=f"artifact/{artifact}",
             needs=tuple(sorted(needed - {"", refs[package]})),
-            properties={"airgap:path": package.path},
+            properties={"airgap:path": package.path}
+            | ({"airgap:licence-by": package.licence_by} if package.licence_by else {}),
         )

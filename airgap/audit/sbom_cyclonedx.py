@@ -14,10 +14,12 @@ from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component as CdxComponent
 from cyclonedx.model.component import ComponentType
 from cyclonedx.model.dependency import Dependency
+from cyclonedx.model.license import License, LicenseExpression
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from airgap.audit.debian_copyright import references
 from airgap.audit.evidence import Audit, ModelFact
 from airgap.audit.sbom import Component, ComponentKind, components_of, identity
 
@@ -65,10 +67,16 @@ def _component(component: Component) -> CdxComponent:
         bom_ref=component.ref,
         purl=_purl(component.purl),
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=component.sha256)] if component.sha256 else (),
-        licenses=[LicenseFactory().make_from_string(component.licence)] if component.licence else (),
+        licenses=[_licence(component.licence)] if component.licence else (),
         description=component.source or None,
         properties=[Property(name=name, value=value) for name, value in (component.properties or {}).items()],
     )
+
+
+def _licence(said: str) -> License:
+    """The library takes no expression that refers to a licence of nobody's list; the format does."""
+    factory = LicenseFactory()
+    return LicenseExpression(said) if references(said) else factory.make_from_string(said)
 
 
 def _purl(written: str) -> PackageURL | None:

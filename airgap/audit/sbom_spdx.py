@@ -15,6 +15,7 @@ from spdx_tools.spdx.model import (
     Document,
     ExternalPackageRef,
     ExternalPackageRefCategory,
+    ExtractedLicensingInfo,
     Package,
     PackagePurpose,
     Relationship,
@@ -23,6 +24,7 @@ from spdx_tools.spdx.model import (
 )
 from spdx_tools.spdx.writer.json.json_writer import write_document_to_stream
 
+from airgap.audit.debian_copyright import REFERENCE, references
 from airgap.audit.evidence import Audit
 from airgap.audit.sbom import Component, ComponentKind, components_of, identity, title
 
@@ -51,6 +53,7 @@ def render_spdx(audit: Audit) -> bytes:
             created=audit.at.replace(tzinfo=None),
         ),
         packages=[_package(component, licensing) for component in components],
+        extracted_licensing_info=[_referred(name) for name in _referred_names(components)],
         relationships=list(_relationships(components)),
     )
     written = io.StringIO()
@@ -88,9 +91,21 @@ def _purl(purl: str) -> ExternalPackageRef:
 def _expression(licence: str, licensing: Licensing) -> object | None:
     """The licence where it is an SPDX expression of known licences; None for any other text."""
     try:
-        return licensing.parse(licence, validate=True, strict=True) if licence else None
+        found = licensing.parse(licence, strict=True) if licence else None
+        unknown = set(licensing.unknown_license_keys(found)) if found is not None else set()
     except ExpressionError:
         return None
+    return None if unknown - set(references(licence)) else found
+
+
+def _referred_names(components: Iterable[Component]) -> list[str]:
+    return sorted({name for component in components for name in references(component.licence)})
+
+
+def _referred(name: str) -> ExtractedLicensingInfo:
+    """SPDX 2.3, section 10: whoever refers to a licence outside of its list says which one that is."""
+    said = f"what Debian's copyright files call {name.removeprefix(REFERENCE)}; its text stands there"
+    return ExtractedLicensingInfo(license_id=name, extracted_text=said)
 
 
 def _relationships(components: Iterable[Component]) -> Iterator[Relationship]:

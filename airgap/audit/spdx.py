@@ -1,8 +1,8 @@
 """Whether an SPDX licence expression can be met with allowed licences alone (SPDX 2.3, annex D).
 
 `A OR B` leaves the choice, `A AND B` does not. `A WITH exception` gives more than `A` does, so allowing `A`
-allows it. Identifiers are compared without regard to case, as SPDX asks; nothing else is interpreted:
-`GPL-2.0+` is another identifier than `GPL-2.0-or-later`.
+allows it; `LicenseRef-x-*` allows every reference that begins so. Identifiers are compared without regard to
+case, as SPDX asks; nothing else is interpreted: `GPL-2.0+` is another identifier than `GPL-2.0-or-later`.
 """
 
 import re
@@ -10,6 +10,9 @@ from collections.abc import Callable, Collection, Iterator
 
 MAX_EXPRESSION = 1000
 """Characters; nesting is bounded by it."""
+
+FAMILY = re.compile(r"(?i)LicenseRef-[a-z0-9.-]+-\*")
+"""All references of one namespace; SPDX's own identifiers are named each."""
 
 _TOKEN = re.compile(r"\s*(?:([()])|([A-Za-z0-9.+:-]+))")
 
@@ -27,6 +30,19 @@ def permitted(expression: str, allowed: Collection[str]) -> bool | None:
         return None
 
 
+def conjuncts(expression: str) -> list[str]:
+    """The parts of `A AND (B OR C)` that hold all together, without parentheses; any other text as it is."""
+    parts: list[str] = []
+    for piece in expression.split(" AND "):
+        if parts and parts[-1].count("(") > parts[-1].count(")"):
+            parts[-1] += f" AND {piece}"
+        else:
+            parts.append(piece)
+    plain = [re.sub(r"\(([^()]*)\)", r"\1", part) if part.startswith("(") else part for part in parts]
+    alternatives = any(" OR " in part and not part.startswith("(") for part in parts)
+    return [expression] if alternatives else plain
+
+
 class _NoExpressionError(Exception):
     """Never leaves this module."""
 
@@ -38,6 +54,7 @@ class _Reader:
         self._tokens = tokens
         self._at = 0
         self._allowed = allowed
+        self._families = tuple(name[:-1] for name in allowed if FAMILY.fullmatch(name))
         self._depth = 0
 
     def at_end(self) -> bool:
@@ -66,7 +83,7 @@ class _Reader:
             return inside
         licence = self._identifier()
         if not self._take("with"):
-            return licence in self._allowed
+            return licence in self._allowed or licence.startswith(self._families)
         exception = self._identifier()
         return licence in self._allowed or f"{licence} with {exception}" in self._allowed
 

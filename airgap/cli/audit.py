@@ -15,6 +15,7 @@ from airgap.audit.pack import PAGE, render_pack, require_libraries
 from airgap.audit.rating import Rating
 from airgap.audit.reading import BlobSource
 from airgap.audit.run import Judge, audit_bundle
+from airgap.audit.spdx import conjuncts
 from airgap.cli.options import FILE, json_option, policy_options, root_options
 from airgap.cli.terminal import emit, print_findings, printable, progress_for
 from airgap.errors import IntegrityError, PolicyError, TrustError
@@ -248,7 +249,7 @@ def _page(found: Audit) -> Iterator[str]:
         f"  {amount(totals.files, 'file')} inside, {amount(totals.packages, 'package')};"
         f" read {human_bytes(totals.read)} of {human_bytes(totals.bytes)}"
     )
-    licences = Counter(package.licence or "nothing said" for package in found.packages)
+    licences = Counter(one or "nothing said" for each in found.packages for one in conjuncts(each.licence))
     if licences:
         most = ", ".join(f"{name} {count}" for name, count in licences.most_common(6))
         yield f"  licences: {most}{' and others' if len(licences) > 6 else ''}"

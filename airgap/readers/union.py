@@ -143,6 +143,14 @@ class Union:
                     found[path] = replace(real.file, path=path)
         return dict(sorted(found.items()))
 
+    def find(self, path: str) -> ImageFile | None:
+        """What was kept of the file that a path leads to, under its real path; None where nothing was."""
+        try:
+            node = _find(self._root, self._resolve(path))
+        except InputError:  # links that never end
+            return None
+        return node.file if node else None
+
     def _pass(self, layer: Layer, what: str, donors: dict[str, ImageFile]) -> dict[str, str]:
         """Read a layer; `donors` are paths to keep for hard links, each under the path of one such link.
 

@@ -216,3 +216,77 @@ def test_capabilities_of_a_file_are_rights_that_whoever_starts_it_has() -> None:
     assert (finding.code, finding.subject) == ("audit-setuid", "e: usr/bin/ping")
     assert "file capabilities" in finding.message
     assert codes(see(image("e", [ping], [Entry("usr/bin/.wh.ping")]))) == []
+
+
+COPYRIGHT = (
+    b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+    b"Files: *\nCopyright: someone\nLicense: Apache-2.0\n\nFiles: debian/*\nLicense: GPL-2+\n"
+)
+DOC = "usr/share/doc/libssl3"
+
+
+def licence(*layers: Sequence[Entry]) -> tuple[str, str]:
+    """Of libssl3, and by which file."""
+    gathered = see(image("e", SYSTEM, *layers))
+    assert codes(gathered) == []
+    (package,) = [one for one in gathered.packages if one.name == "libssl3"]
+    return package.licence, package.licence_by
+
+
+def test_a_debian_package_has_the_licences_of_its_copyright_file() -> None:
+    stated = ("Apache-2.0 AND GPL-2.0-or-later", f"{DOC}/copyright")
+    assert licence([Entry(f"{DOC}/copyright", COPYRIGHT)]) == stated
+    assert licence([Entry(f"./{DOC}/copyright", COPYRIGHT)]) == stated
+    assert licence() == ("", "")
+    assert licence([Entry(f"{DOC}/copyright", b"It was debianized by hand.")]) == ("", "")
+    assert licence([Entry("usr/share/doc/other/copyright", COPYRIGHT)]) == ("", "")
+
+
+def test_a_copyright_file_is_what_is_left_of_it() -> None:
+    whole = Entry(f"{DOC}/copyright", COPYRIGHT)
+    newer = Entry(f"{DOC}/copyright", COPYRIGHT.replace(b"Apache-2.0", b"Expat"))
+    assert licence([whole], [newer])[0] == "MIT AND GPL-2.0-or-later"
+    assert licence([whole], [Entry(f"{DOC}/.wh.copyright")]) == ("", "")
+    assert licence([whole], [Entry("usr/share/.wh.doc")]) == ("", "")
+
+
+def test_a_linked_documentation_is_followed_within_the_image() -> None:
+    common = Entry("usr/share/doc/openssl/copyright", COPYRIGHT)
+    for link in (
+        Entry(DOC, target="openssl"),
+        Entry(DOC, target="/usr/share/doc/openssl"),
+        Entry(DOC, target="../../../../../../usr/share/doc/openssl"),
+        Entry(f"{DOC}/copyright", target="../openssl/copyright"),
+        Entry(f"{DOC}/copyright", target="usr/share/doc/openssl/copyright", hard=True),
+    ):
+        stated, by = licence([common, link])
+        assert stated == "Apache-2.0 AND GPL-2.0-or-later"
+        assert by == (f"{DOC}/copyright" if link.hard else common.path)
+    assert licence([Entry(DOC, target="libssl3")]) == ("", "")
+    assert licence([Entry(DOC, target="../../../etc")], [Entry("etc/copyright", COPYRIGHT)]) == ("", "")
+
+
+def test_copyright_files_that_are_too_large_or_too_many_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = COPYRIGHT + b" \n" * 131_072
+    assert licence([Entry(f"{DOC}/copyright", large)]) == ("", "")
+    monkeypatch.setattr("airgap.audit.layers.MAX_COPYRIGHTS", 30)
+    others = [Entry(f"usr/share/doc/a{n}/copyright", COPYRIGHT) for n in range(3)]
+    assert licence([*others, Entry(f"{DOC}/copyright", COPYRIGHT)]) == ("", "")
+    assert licence([Entry(f"{DOC}/copyright", COPYRIGHT), *others])[0]
+
+
+def test_copyright_files_take_no_room_from_what_must_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = sum(len(entry.data) for entry in SYSTEM) + 200
+    monkeypatch.setattr("airgap.audit.layers.MAX_TOTAL", room)
+    monkeypatch.setattr("airgap.audit.images.MAX_TOTAL", room)
+    padded = COPYRIGHT + b" text\n" * ((room - len(COPYRIGHT)) // 6)
+    gathered = see(image("e", [Entry(f"{DOC}/copyright", padded), *SYSTEM]))
+    assert {package.name for package in gathered.packages} == {"libssl3", "six"}
+    assert codes(gathered) == []
+
+
+def test_evidence_that_is_a_link_to_a_copyright_file_was_not_read() -> None:
+    text = COPYRIGHT + b"\nPackage: hidden\nVersion: 1\n"
+    link = Entry("var/lib/dpkg/status", target=f"{DOC}/copyright", hard=True)
+    gathered = see(image("e", [Entry(f"{DOC}/copyright", text), link]))
+    assert [code for code, _ in codes(gathered)] == ["audit-not-looked"]

@@ -81,7 +81,9 @@ def test_every_problem_is_named_at_once() -> None:
 def test_an_unknown_key_is_told_beside_those_that_are_known() -> None:
     with pytest.raises(InputError) as raised:
         parse_policy(b'format = 1\n[licences]\nallow = ["MIT"]\n', "policy.toml")
-    assert raised.value.problems == ("licences.allow: unknown key; known here: allowed, unstated",)
+    assert raised.value.problems == (
+        "licences.allow: unknown key; known here: allowed, os-packages, unstated",
+    )
 
 
 def test_a_policy_that_asks_nothing_refuses_nothing() -> None:
@@ -127,9 +129,57 @@ def test_only_packages_whose_database_has_no_field_for_it_may_say_none() -> None
     )
 
 
-def test_the_starter_passes_over_the_licences_that_debian_does_not_state() -> None:
+def test_what_a_distribution_brings_may_have_other_licences_than_the_rest() -> None:
+    rule = '[licences]\nallowed = ["MIT"]\nos-packages = ["GPL-3.0-only", "LicenseRef-debian-*"]\n'
+    wheel, deb = audit().packages
+
+    def refused(licence: str) -> list[str]:
+        packages = tuple(replace(one, licence=licence) for one in (wheel, deb))
+        return [subject for _, subject in broken(rule, replace(audit(), models=(), packages=packages))]
+
+    both = ["packages: alpha 1.0", "engine: libssl3 3.0.1-1"]
+    assert refused("MIT") == []
+    assert refused("GPL-3.0-only AND MIT") == both[:1]
+    assert refused("LicenseRef-debian-odd AND licenseref-DEBIAN-other") == both[:1]
+    for licence in ("GPL-2.0-only", "LicenseRef-other", "LicenseRef-debian", "MIT AND AGPL-3.0-only", ""):
+        assert refused(licence) == both
+    model = replace(audit().models[0], licence="GPL-3.0-only")
+    assert broken(rule, replace(audit(), packages=(), models=(model,))) == [("licences.allowed", "tiny")]
+
+
+def test_one_star_stands_for_references_alone() -> None:
+    for name in ("*", "GPL-*", "LicenseRef-*", "LicenseRef-a-*-b", "LicenseRef-a-**"):
+        with pytest.raises(InputError) as raised:
+            policy(f'[licences]\nallowed = ["MIT"]\nos-packages = ["{name}"]\n')
+        assert raised.value.problems == (
+            f"licences.os-packages: expected * behind LicenseRef-… alone, found {name!r}",
+        )
+    with pytest.raises(InputError) as raised:
+        policy('[licences]\nos-packages = ["MIT"]\n')
+    assert raised.value.problems == (
+        "licences.os-packages: says what is allowed besides, and there is no allowed",
+    )
+
+
+def test_a_violation_names_the_part_that_is_refused_and_whose_word_it_is() -> None:
+    (deb,) = audit().packages[1:]
+    said = "MIT AND (GPL-3.0-only OR ISC)"
+    stated = replace(deb, licence=said, licence_by="usr/share/doc/libssl3/copyright")
+    rule = policy('[licences]\nallowed = ["MIT"]\n')
+    judged = judge_policy(replace(audit(), models=(), packages=(stated,)), rule)
+    assert judged.policy
+    assert [one.message for one in judged.policy.violations] == [
+        "GPL-3.0-only OR ISC (by its copyright file) is not allowed"
+    ]
+
+
+def test_the_starter_takes_what_debian_usually_has_and_passes_over_what_nobody_states() -> None:
     text = STARTER[STARTER.index("[licences]") : STARTER.index("[formats]")]
-    assert broken(text, replace(audit(), models=())) == []
+    _, deb = audit().packages
+    for licence in ("", "GPL-2.0-or-later AND LicenseRef-debian-public-domain AND (MIT OR Vim)"):
+        assert broken(text, replace(audit(), models=(), packages=(replace(deb, licence=licence),))) == []
+    for licence in ("AGPL-3.0-only", "MIT AND SSPL-1.0", "LicenseRef-scancode-proprietary-license"):
+        assert broken(text, replace(audit(), models=(), packages=(replace(deb, licence=licence),)))
 
 
 @pytest.mark.parametrize("check", ["licences", "secrets"])

@@ -309,6 +309,35 @@ def test_what_is_too_much_for_a_table_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert "and 1 more, in files.csv" in render_report(audit())
 
 
+def test_of_several_licences_each_is_counted() -> None:
+    (package, *_) = audit().packages
+    said = ("MIT AND (ISC OR Zlib)", "MIT", "MIT OR ISC AND Zlib", "", "odd AND (text")
+    stated = audit(packages=tuple(replace(package, licence=one) for one in said), models=())
+    assert [(bar.label, bar.value) for bar in licences(stated)] == [
+        ("MIT", 2),
+        ("ISC OR Zlib", 1),
+        ("MIT OR ISC AND Zlib", 1),
+        ("none stated", 1),
+        ("odd", 1),
+        ("(text", 1),
+    ]
+
+
+def test_whose_word_a_licence_is_stands_beside_it() -> None:
+    wheel, deb = audit().packages
+    unsaid = render_report(audit())
+    assert "by its copyright file" not in unsaid
+    assert "not stated" in unsaid.partition('<section id="packages">')[2]
+    many = " AND ".join(f"LicenseRef-debian-name-{n}" for n in range(20))
+    stated = replace(deb, licence=many, licence_by="usr/share/doc/libssl3/copyright")
+    shown = Reader(
+        render_report(audit(packages=(wheel, stated))).partition('<section id="packages">')[2]
+    ).shown
+    assert f"{many}by its copyright file" in shown.replace("\n", ""), "all of them"
+    assert "of the whole source package" in shown
+    assert "not stated" not in shown.partition("Files")[0]
+
+
 def test_a_licence_in_two_spellings_is_one_bar() -> None:
     (package, *_) = audit().packages
     both = audit(packages=(replace(package, licence="Apache-2.0"),))

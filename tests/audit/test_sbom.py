@@ -29,6 +29,8 @@ LICENCES = [
     "GPL-9.9-never",
     "Apache Software License\n2.0",
     "",
+    "MIT AND (LicenseRef-debian-odd OR LicenseRef-debian-GPL-2-or-later-with-x)",
+    "LicenseRef-debian-odd AND whatever",
 ]
 
 
@@ -124,10 +126,31 @@ def test_every_licence_is_in_them_as_it_stands() -> None:
     assert licences["p1"] == [{"expression": "MIT OR Apache-2.0"}]
     assert licences["p2"] == [{"license": {"name": "BSD, see LICENSE"}}]
     assert licences["p5"] is None
+    assert licences["p6"] == [{"expression": LICENCES[6]}]
+    assert licences["p7"] == [{"license": {"name": LICENCES[7]}}]
     declared = {one["name"]: one for one in json.loads(render_spdx(with_licences()))["packages"]}
     assert declared["p1"]["licenseDeclared"] == "MIT OR Apache-2.0"
     assert declared["p3"]["licenseDeclared"] == "NOASSERTION"
     assert declared["p3"]["licenseComments"] == "as it says: GPL-9.9-never"
+    assert declared["p6"]["licenseDeclared"] == LICENCES[6]
+    assert declared["p7"]["licenseDeclared"] == "NOASSERTION"
+
+
+def test_who_says_so_and_what_a_name_of_debian_refers_to_is_in_them() -> None:
+    package = replace(
+        audit().packages[1],
+        licence="MIT AND LicenseRef-debian-odd",
+        licence_by="usr/share/doc/libssl3/copyright",
+    )
+    stated = audit(packages=(package,))
+    (said,) = [one for one in json.loads(render_cyclonedx(stated))["components"] if one["name"] == "libssl3"]
+    assert {"name": "airgap:licence-by", "value": package.licence_by} in said["properties"]
+    document = json.loads(render_spdx(stated))
+    (said,) = [one for one in document["packages"] if one["name"] == "libssl3"]
+    assert f"airgap:licence-by: {package.licence_by}" in said["comment"]
+    (referred,) = document["hasExtractedLicensingInfos"]
+    assert referred["licenseId"] == "LicenseRef-debian-odd"
+    assert "call odd" in referred["extractedText"]
 
 
 def test_a_package_in_two_images_is_two_components() -> None:
