@@ -3,15 +3,17 @@
 Their documents lie in the store, the envelopes among them, so each is judged again by the root of today.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from airgap.audit.evidence import Audit, Subject, SubjectKind
 from airgap.audit.findings import NOT_LOOKED
-from airgap.audit.reading import read_blobs
+from airgap.audit.reading import BlobSource, read_blobs
 from airgap.audit.run import Judge, Part, conclude, judge_envelope, wanted_of
+from airgap.audit.volumes import Piece, Together
 from airgap.decode import MAX_DOCUMENT
+from airgap.isolated.arrival import Arrival
 from airgap.isolated.generation import Member, load_member, stated_blobs
 from airgap.isolated.site import Site
 from airgap.layout import blob_path
@@ -20,8 +22,10 @@ from airgap.model import Finding, Kind, Sha256
 from airgap.oci import INDEXES, MANIFESTS
 from airgap.progress import Progress
 from airgap.trust.blobs import StatedBlob
+from airgap.trust.statement import Statement
 from airgap.units import amount
-from airgap.verify import Contents, Signed
+from airgap.verify import Contents, Signed, refuse
+from airgap.volumes import PARTS_DIRECTORY, Item
 
 
 def audit_site(
@@ -80,12 +84,35 @@ class Arriving:
     media: Media
     signed: Signed
     contents: Contents
+    volumes: Together | None = None
+    """Where its blobs lie, if it is in volumes, of which `media` is one; what lacks, the site holds."""
+
+    def places(self) -> Mapping[str, BlobSource]:
+        """Its blobs that are not the site's, by path."""
+        here, volumes = self.signed.statement.travelling, self.volumes
+        return {
+            str(blob_path(digest)): volumes or self.media
+            for digest in here
+            if volumes is None or volumes.holds(digest)
+        }
+
+
+def kept(arrival: Arrival, statement: Statement, top: Media) -> Iterator[tuple[Item, Piece]]:
+    """What an arrival, opened as `top`, has of a bundle already. Raises HostError."""
+    held = arrival.held(statement)
+    for digest in held.whole:
+        size = statement.travelling[digest].size
+        yield Item(digest, 0, size, whole=True), Piece(top, f"bundle/{blob_path(digest)}", 0, size)
+    for digest, ranges in held.ranges.items():
+        for begin, end in ranges:
+            piece = Piece(top, f"{PARTS_DIRECTORY}/{digest}", begin, end - begin)
+            yield Item(digest, begin, end - begin, whole=False), piece
 
 
 class Placed:
     """Blobs by their paths, each on the media that it lies on."""
 
-    def __init__(self, places: Mapping[str, Media]) -> None:
+    def __init__(self, places: Mapping[str, BlobSource]) -> None:
         self._places = places
 
     @property
@@ -101,7 +128,7 @@ class Placed:
         """As `Media.open_at`."""
         return self._media(path).open_at(path)
 
-    def _media(self, path: str) -> Media:
+    def _media(self, path: str) -> BlobSource:
         if path not in self._places:
             raise MissingFileError(f"{path}: missing")
         return self._places[path]
@@ -112,19 +139,20 @@ def audit_arriving(
 ) -> tuple[Audit, Placed]:
     """Audit bundles that are not installed yet, with what the site, opened as `held`, has of them already.
 
-    Also gives their blobs. Raises HostError when the media or the site cannot be read.
+    Also gives their blobs. Raises IntegrityError, which names each that is not as signed, and HostError when
+    the media or the site cannot be read.
     """
     parts: list[Part] = []
     found: list[Finding] = []
     blobs: dict[Sha256, StatedBlob] = {}
-    places: dict[str, Media] = {}
+    places: dict[str, BlobSource] = {}
     for one in arriving:
         stated = one.signed.statement
         fact, wrong = judge_envelope(one.signed.envelope, judging, one.media)
         found += wrong
         parts.append(Part(fact, one.contents.artifacts, one.contents.documents))
         blobs |= stated.blobs
-        places |= {str(blob_path(digest)): one.media for digest in stated.travelling}
+        places |= one.places()
     places |= {
         path: held
         for digest in blobs
@@ -137,6 +165,7 @@ def audit_arriving(
         found.append(NOT_LOOKED.at(where, message))
     source = Placed(places)
     reading = read_blobs(source, wanted_of(parts, here), progress)
+    refuse(reading.findings, ", ".join(str(one.media.root) for one in arriving))
     facts = tuple(part.fact for part in parts)
     subject = Subject(SubjectKind.SITE, where, facts, "", site.current())
     return conclude(subject, parts, reading, found, now=judging.now, blobs=blobs), source

@@ -25,7 +25,7 @@ from airgap.units import amount, human_bytes
 from airgap.verify import Contents, Signed, read_contents
 from airgap.verify_volumes import Collection, gather, judge_volume, of_volume
 from airgap.volume_reading import Reading, read_volume
-from airgap.volumes import parse_part
+from airgap.volumes import Item, parse_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +195,16 @@ def together(media: Sequence[Media]) -> Together:
     return arranged(_readings(media))
 
 
-def arranged(readings: Sequence[tuple[Media, Reading]]) -> Together:
-    """The blobs of volumes of one statement, from wherever each is read first."""
+def arranged(readings: Sequence[tuple[Media, Reading]], kept: Iterable[tuple[Item, Piece]] = ()) -> Together:
+    """The blobs of volumes of one statement, from wherever each is read first: what is `kept`, if it is."""
     statement = readings[0][1].signed.statement
-    return Together({path: pieces for path, pieces in _pieces(statement, readings) if pieces})
+    offered = [
+        (item := reading.offered[path], Piece(media, path, 0, item.size))
+        for media, reading in readings
+        for path in reading.sound_offers
+    ]
+    found = _pieces(statement, [*kept, *offered])
+    return Together({path: pieces for path, pieces in found if pieces})
 
 
 def _readings(media: Sequence[Media]) -> list[tuple[Media, Reading]]:
@@ -219,32 +225,31 @@ def _signed(envelope: bytes) -> Signed:
 
 
 def _pieces(
-    stated: Statement, readings: Sequence[tuple[Media, Reading]]
+    stated: Statement, offered: Iterable[tuple[Item, Piece]]
 ) -> Iterator[tuple[str, tuple[Piece, ...]]]:
     """Every blob's place: the first file that has it whole, else the ranges that make it so, else none."""
     whole: dict[Sha256, Piece] = {}
-    ranges: dict[Sha256, list[tuple[int, int, Media, str]]] = {}
-    for media, reading in readings:
-        for path in reading.sound_offers:
-            item = reading.offered[path]
-            if item.whole:
-                whole.setdefault(item.digest, Piece(media, path, 0, item.size))
-            else:
-                ranges.setdefault(item.digest, []).append((item.offset, item.size, media, path))
+    ranges: dict[Sha256, list[tuple[int, int, Piece]]] = {}
+    for item, piece in offered:
+        if item.whole:
+            whole.setdefault(item.digest, piece)
+        else:
+            ranges.setdefault(item.digest, []).append((item.offset, item.size, piece))
     for digest, blob in stated.travelling.items():
         one = whole.get(digest)
         yield str(blob_path(digest)), (one,) if one else _joined(ranges.get(digest, []), blob.size)
 
 
-def _joined(ranges: Iterable[tuple[int, int, Media, str]], size: int) -> tuple[Piece, ...]:
+def _joined(ranges: Iterable[tuple[int, int, Piece]], size: int) -> tuple[Piece, ...]:
     """Pieces that make `size` bytes without a gap; none where there is one."""
     pieces: list[Piece] = []
     done = 0
-    for offset, count, media, path in sorted(ranges, key=lambda one: one[:2]):
+    for offset, count, piece in sorted(ranges, key=lambda one: one[:2]):
         if offset > done:
             return ()
         if offset + count > done:
-            pieces.append(Piece(media, path, done - offset, offset + count - done))
+            start, rest = piece.start + done - offset, offset + count - done
+            pieces.append(replace(piece, start=start, size=rest))
             done = offset + count
     return tuple(pieces) if done == size else ()
 

@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path, readable=False)
 
-_WHOLE_BUNDLES = (
-    "--dry-run judges whole bundles by a policy; volumes that are all here, airgap verify VOLUME... --policy"
-    " FILE does"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -62,14 +57,41 @@ class _Asked:
     told: set[Finding] = field(default_factory=set)
     """What was said of volumes, and is not said again of their bundle."""
 
-    def receive(self, volumes: Sequence[Media]) -> Reception:
+    def receive(self, volumes: Sequence[Media], besides: Sequence[Media]) -> Reception:
+        """Receive volumes, or plan to; `besides` are whole bundles."""
         if not self.dry_run:
             return receive(
                 volumes, self.site, self.now, asked=self.words, progress=self.progress, wait=self.wait
             )
-        if self.policing:
-            raise click.UsageError(_WHOLE_BUNDLES)
+        if besides:
+            raise click.UsageError("--dry-run takes whole bundles or volumes, not both at once")
         return plan_reception(volumes, self.site, self.now)
+
+    def end_of(
+        self, reception: Reception, volumes: Sequence[Media], document: dict[str, object] | None
+    ) -> int:
+        """The exit code where nothing is installed, after what a policy says of it in a dry run.
+
+        Said as JSON where there is the beginning of a `document`.
+        """
+        code = reception_code(reception)
+        if self.dry_run and self.policing and not code:
+            known = zip(volumes, (one.reading for one in reception.volumes), strict=True)
+            readings = [(media, reading) for media, reading in known if reading]
+            self.policed.append(self.policing.receiving(self.site, readings, self.now, self.progress))
+        broken = any(one.broken for one in self.policed)
+        if document is not None:
+            emit(document | reception_document(reception) | self.policy_document())
+        elif self.policing and not self.policed:
+            click.echo("policy: not judged, as not all is here as signed")
+        for line in (line for one in self.policed for line in one.lines() if document is None):
+            click.echo(printable(f"  {line}"))
+        if broken and document is None:
+            click.echo("  would be REFUSED by the policy; nothing was written")
+        return code or (PolicyError.exit_code if broken else 0)
+
+    def policy_document(self) -> dict[str, object]:
+        return {"policy": self.policed[0].document if self.policed else None}
 
     def install(self, media: Sequence[Media], request: VenvRequest | None) -> Installed:
         """Install, or plan to; `request` says which host the wheels must fit."""
@@ -183,14 +205,12 @@ def install(
         media = [one for one in given if one not in volumes]
         arrivals = [] if given else _whole(target)
         if volumes:
-            reception = ask.receive(volumes)
+            reception = ask.receive(volumes, media)
             if not as_json:
                 show_reception(reception, ask.told, dry_run=dry_run)
             arrivals = [far.arrival for far in reception.progressed]
             if dry_run or not reception.complete:
-                if as_json:
-                    emit(root | reception_document(reception))
-                return reception_code(reception)
+                return ask.end_of(reception, volumes, root if as_json else None)
         media += [opened.enter_context(ArrivedMedia(arrival)) for arrival in arrivals]
         done = ask.install(media, request)
     if not as_json:
@@ -313,7 +333,7 @@ def _document(done: Installed, ask: _Asked) -> dict[str, object]:
         "shared": {"blobs": len(plan.shared), "bytes": plan.shared_bytes},
         "needed": {"bytes": plan.needed.bytes, "inodes": plan.needed.inodes},
         "free": {"bytes": plan.free.bytes, "inodes": plan.free.inodes},
-        "policy": ask.policed[0].document if ask.policed else None,
+        **ask.policy_document(),
         "catalogue": feed_document(done.feed),
         "estimate": _estimate_document(done),
     }

@@ -4,6 +4,7 @@ Imported by who was asked alone (`airgap.cli.options.asked_policy`): everything 
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from airgap.audit.judging import Stage, judge_policy, refuse_broken
 from airgap.audit.policy import Policy, load_policy
 from airgap.audit.reading import BlobSource
 from airgap.audit.run import Judge, audit_bundle, audit_signed
-from airgap.audit.site import Arriving, audit_arriving, audit_members
+from airgap.audit.site import Arriving, audit_arriving, audit_members, kept
 from airgap.audit.volumes import arranged, audit_judged
+from airgap.isolated.arrival import Arrival
 from airgap.isolated.generation import Member
 from airgap.isolated.identity import load_recipient
 from airgap.isolated.install import Brought
@@ -24,10 +26,11 @@ from airgap.isolated.memory import load_memory
 from airgap.isolated.site import Site
 from airgap.layout import blob_path, read_envelope
 from airgap.media import Media, shown
+from airgap.model import Sha384
 from airgap.pinned import trusted_root
 from airgap.progress import Progress
 from airgap.trust.decide import Recipient
-from airgap.verify import Signed, Verification
+from airgap.verify import Signed, Verification, read_contents
 from airgap.verify_volumes import Collection, judge_together
 from airgap.volume_reading import Reading
 
@@ -108,10 +111,40 @@ class Policing:
         return _policed(audit)
 
     def arriving(self, site: Site, brought: Sequence[Brought], now: datetime, progress: Progress) -> Policed:
-        """Look inside of bundles on their media, as `members` would once they are copied; refuses nothing."""
+        """Look inside of bundles on their media, as `members` would once they are copied; no rule refuses.
+
+        Raises IntegrityError where they are not as signed.
+        """
+        arriving = [Arriving(one.media, one.signed, one.contents) for one in brought]
+        return self._arriving(site, arriving, now, progress)
+
+    def receiving(
+        self, site: Site, readings: Sequence[tuple[Media, Reading]], now: datetime, progress: Progress
+    ) -> Policed:
+        """The same of volumes, which with what has arrived already are all of their bundles.
+
+        Raises IntegrityError where they are not as signed.
+        """
+        bundles: dict[Sha384, list[tuple[Media, Reading]]] = {}
+        for media, reading in readings:
+            bundles.setdefault(reading.signed.judged.payload, []).append((media, reading))
+        arriving: list[Arriving] = []
+        with ExitStack() as opened:
+            for payload, here in bundles.items():
+                (media, first), signed = here[0], here[0][1].signed
+                arrival = Arrival(site, payload)
+                there = opened.enter_context(Media(arrival.top)) if arrival.exists else None
+                blobs = arranged(here, kept(arrival, signed.statement, there) if there else ())
+                assert first.index is not None, "the volume is sound"
+                contents = read_contents(blobs, signed, first.index)
+                arriving.append(Arriving(media, signed, contents, blobs))
+            return self._arriving(site, arriving, now, progress)
+
+    def _arriving(
+        self, site: Site, arriving: Sequence[Arriving], now: datetime, progress: Progress
+    ) -> Policed:
         recipient = load_recipient(site)
         judging = Judge(load_memory(site).clock(now), trusted_root(site.root, None, None), None, recipient)
-        arriving = [Arriving(one.media, one.signed, one.contents) for one in brought]
         with Media(site.root) as held:
             where = shown(str(site.root))
             audit, source = audit_arriving(site, held, arriving, where, judging, progress=progress)

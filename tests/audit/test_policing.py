@@ -414,10 +414,44 @@ def test_volumes_that_are_not_all_here_are_not_judged(
     assert found["policy"] is None
     assert run(["verify", *map(str, volumes[1:]), *map(str, options)]) == 10
     assert "policy: not judged" in capsys.readouterr().out
-    assert run(["install", *map(str, volumes), "--dry-run", *map(str, options)]) == 2
-    assert "airgap verify VOLUME... --policy" in capsys.readouterr().err
+    assert run(["install", *map(str, volumes[1:]), "--dry-run", *map(str, options)]) == 10
+    assert "policy: not judged" in capsys.readouterr().out
     assert run(["install", *map(str, volumes), *map(str, options)]) == 8
     assert not (site / "current").exists()
+
+
+def test_a_dry_run_with_volumes_says_what_a_policy_refuses(
+    bundle: Path,
+    site: Path,
+    volumes: list[Path],
+    policy: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--site", site, "--policy", policy(FORBIDS), "--dry-run")
+    whole = document(capsys, "install", bundle, *options, code=8)["policy"]
+    assert whole["violations"]
+    assert document(capsys, "install", *reversed(volumes), *options, code=8)["policy"] == whole
+    assert not (site / "arrivals").exists()
+    # some on the disk already, ranges and whole blobs, and the others on their media
+    assert run(["receive", *map(str, volumes[::2]), "--site", str(site)]) == 10
+    assert list(site.glob("arrivals/*/parts/*")) and list(site.glob("arrivals/*/bundle/blobs/sha256/*"))
+    before = sorted(str(path) for path in site.rglob("*"))
+    assert document(capsys, "install", *volumes[1::2], *options, code=8)["policy"] == whole
+    assert sorted(str(path) for path in site.rglob("*")) == before
+    assert run(["install", *map(str, volumes[1::2]), *map(str, options)]) == 8
+    assert "would be REFUSED by the policy; nothing was written" in capsys.readouterr().out
+    lax = ("--site", site, "--policy", policy(LAX), "--dry-run")
+    assert document(capsys, "install", *volumes[1::2], *lax, code=0)["policy"]["violations"] == []
+    assert run(["install", str(bundle), *map(str, volumes), *map(str, lax)]) == 2
+    assert "not both at once" in capsys.readouterr().err
+    for damaged, given in ((volumes[1], volumes[1::2]), (bundle, [bundle])):
+        file = max(
+            (path for path in damaged.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+        )
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert run(["install", *map(str, given), *map(str, lax)]) == 6
+        assert "its bytes are not what was signed" in capsys.readouterr().err
 
 
 def test_a_policy_that_cannot_be_read_ends_everything_before_it_begins(
