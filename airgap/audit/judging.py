@@ -217,8 +217,9 @@ def _minimum(audit: Audit, policy: Policy) -> Iterator[Violation]:
         signing = bundle.signing
         subject = f"{bundle.name} {bundle.version}"
         if not signing.holds:
-            why = signing.problem or "nobody judged them: give --site, or --root and --fingerprint"
-            yield Violation("signers.minimum", subject, f"its signatures do not count: {why}", _EXPLAINED)
+            message = f"its signatures do not count: {signing.problem or 'nobody judged them'}"
+            remedy = _EXPLAINED if signing.problem else "give --site, or --root and --fingerprint"
+            yield Violation("signers.minimum", subject, message, remedy)
         elif len(signing.signers) < least:
             did = f"{len(signing.signers)} did: {', '.join(signing.signers)}"
             message = f"{amount(least, 'holder')} must sign, {did}"

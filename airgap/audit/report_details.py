@@ -18,12 +18,13 @@ def artifacts_section(audit: Audit) -> Html:
         Column("kind", whole=True), Column("name"), Column("source, digest"), Column("licence"),
         Column("files", number=True), Column("size", number=True),
     ]  # fmt: skip
+    cards = {model.artifact: model.licence for model in audit.models}
     rows = (
         [
             text(artifact.kind),
             text(artifact.name),
             _source(artifact),
-            text(artifact.licence),
+            text(artifact.licence or cards.get(artifact.name, "")),
             text(artifact.files),
             text(human_bytes(artifact.bytes)),
         ]
@@ -133,7 +134,8 @@ def _licence(package: PackageFact) -> Html:
         return element("span", text("not stated"), kind="soft")
     if not package.licence_by:
         return text(_one_line(package.licence))
-    return join((text(package.licence), element("div", text("by its copyright file"), kind="soft")))
+    by = element("div", text("by its copyright file"), kind="soft")
+    return element("div", text(package.licence), by, kind="long")
 
 
 def files_section(audit: Audit) -> Html:

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
+from airgap.audit.debian_copyright import REFERENCE
 from airgap.audit.evidence import Audit, Ecosystem
 from airgap.audit.page import Bar, Html, bars, element, join, section, text
 from airgap.audit.report_since import changes, summary
@@ -58,7 +59,8 @@ def licences(audit: Audit) -> list[Bar]:
     spelled: dict[str, str] = {}
     for package in audit.packages:
         silent = NO_LICENCE if package.ecosystem is Ecosystem.PYPI else f"{NO_LICENCE} ({package.ecosystem})"
-        counts.update(_same(_short(one) or silent, spelled) for one in conjuncts(package.licence))
+        parts = dict.fromkeys(_known(one) for one in conjuncts(package.licence))
+        counts.update(_same(_short(one) or silent, spelled) for one in parts)
     counts.update(_same(_short(model.licence) or NO_LICENCE, spelled) for model in audit.models)
     common = counts.most_common()
     named = [
@@ -112,6 +114,11 @@ def timeline(title: str, events: Iterable[tuple[str, str]]) -> Html:
         for instant, what in events
     )
     return element("figure", element("figcaption", text(title)), element("ol", join(items), kind="timeline"))
+
+
+def _known(licence: str) -> str:
+    """Names that SPDX has not are told apart in the table of packages: there are dozens, each of a few."""
+    return f"{REFERENCE}…" if licence.startswith(REFERENCE) and " " not in licence else licence
 
 
 def _same(licence: str, spelled: dict[str, str]) -> str:

@@ -134,7 +134,7 @@ def policy_section(audit: Audit) -> Html:
     if fact is None:
         return section("policy", "Policy", element("p", text("None was given."), kind="soft"))
     rows = [[code(one.rule), text(one.subject), text(one.message), text(one.remedy)] for one in fact.broken]
-    columns = [Column("broken rule"), Column("where"), Column("what"), Column("what clears it")]
+    columns = [Column("broken rule", whole=True), Column("where"), Column("what"), Column("what clears it")]
     waived = len(fact.violations) - len(fact.broken)
     said = f"{amount(len(rows), 'violation')}, and {waived} that are waived: report.json names each."
     note = element("p", text(said), kind="soft")

@@ -189,6 +189,10 @@ def is_pickle(head: bytes, *, whole: bool) -> bool:
     return named or called > 0 or (count >= 8 and bool(head.translate(None, _TEXT)))
 
 
+_ARRAY = re.compile(rb"\[\s*(?:[\[\]{\"0-9-]|true|false|null|$)")
+"""What else begins so is a section of an INI file."""
+
+
 def _text(head: bytes) -> str:
     if _KEY_BEGINS in head and _KEY.search(head):
         return PRIVATE_KEY
@@ -200,7 +204,7 @@ def _text(head: bytes) -> str:
         if error.start < len(head) - 3:
             return "data"
     start = head.lstrip()[:64].lower()
-    if start[:1] in (b"{", b"["):
+    if start[:1] == b"{" or _ARRAY.match(start):
         return "json"
     if start.startswith((b"<?xml", b"<!doctype html", b"<html", b"<svg")):
         return "markup"

@@ -311,16 +311,25 @@ def test_what_is_too_much_for_a_table_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 def test_of_several_licences_each_is_counted() -> None:
     (package, *_) = audit().packages
-    said = ("MIT AND (ISC OR Zlib)", "MIT", "MIT OR ISC AND Zlib", "", "odd AND (text")
+    said = ["MIT AND (ISC OR Zlib)", "MIT", "MIT OR ISC AND Zlib", "", "odd AND (text"]
+    said += ["LicenseRef-debian-a AND LicenseRef-debian-b", "LicenseRef-debian-b"]
     stated = audit(packages=tuple(replace(package, licence=one) for one in said), models=())
     assert [(bar.label, bar.value) for bar in licences(stated)] == [
         ("MIT", 2),
+        ("LicenseRef-debian-…", 2),
         ("ISC OR Zlib", 1),
         ("MIT OR ISC AND Zlib", 1),
         ("none stated", 1),
         ("odd", 1),
         ("(text", 1),
     ]
+
+
+def test_a_model_that_the_lock_knows_no_terms_of_has_those_of_its_card_among_the_artifacts() -> None:
+    artifacts = tuple(replace(one, licence="") for one in audit().artifacts)
+    unlocked = render_report(audit(artifacts=artifacts))
+    shown = unlocked.partition('<section id="artifacts">')[2].partition("</section>")[0]
+    assert "apache-2.0" in shown
 
 
 def test_whose_word_a_licence_is_stands_beside_it() -> None:
