@@ -95,16 +95,13 @@ def install(
     the site holds of it, and brings back what was lost or damaged there, in a new generation. Waits up to
     `wait` seconds for another change of the site to end. Raises TrustError, IntegrityError (naming every
     difference), PolicyError for artifacts that collide, and HostError; whatever is raised, and wherever
-    the process is killed, the site is wholly the old or wholly the new generation. Newer roots that the media
-    bring are kept as soon as they are proven, whatever becomes of the bundles. `models_dir` becomes the
-    catalogue that the site feeds.
+    the process is killed, the site is wholly the old or wholly the new generation. Newer roots are kept once
+    they are proven, whatever becomes of the bundles. `models_dir` becomes the catalogue that it feeds.
     """
     with site.locked(asked, wait=wait, progress=progress):
         site.prepare()
         site.recover()
-        for one in media:
-            if isinstance(one, ArrivedMedia):
-                refuse(one.finish(progress), str(one.root))
+        _finish_arrivals(media, progress)
         memory, brought = _judge(media, site, now, keep=True)
         _settle(site, brought, progress)
         members, plan = _plan(site, brought)
@@ -135,6 +132,13 @@ def install(
         settle(staged)
         _end_arrivals(site, brought)
         return Installed(number, plan, built=True, feed=feed)
+
+
+def _finish_arrivals(media: Sequence[Media], progress: Progress) -> None:
+    """What a receive that was killed left to do. Raises IntegrityError or HostError."""
+    for one in media:
+        if isinstance(one, ArrivedMedia):
+            refuse(one.finish(progress), str(one.root))
 
 
 def plan_install(
