@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -106,6 +106,21 @@ class Media:
             ) from None
         except OSError as error:
             raise _media_error(root, error) from error
+
+    @classmethod
+    def inherited(cls, root: Path, held: Mapping[str, int]) -> "Media":
+        """What another process has open, by the descriptors that it left to this one: see `held`."""
+        media = cls.__new__(cls)
+        media.root = root
+        media._kept = dict(held)
+        media._keeping = threading.Lock()
+        media._root = media._kept.pop("")
+        return media
+
+    def held(self) -> dict[str, int]:
+        """The directories that are open, by their paths; the root is ''."""
+        with self._keeping:
+            return {"": self._root, **self._kept}
 
     def __enter__(self) -> "Media":
         return self

@@ -22,6 +22,7 @@ from airgap.connected.installer_contents import oldest_glibc, own_modules
 from airgap.model import Platform, Target
 from airgap.tags import WheelName
 from tests import bundles
+from tests.audit.faults import wheel
 from tests.services import need
 from tests.stage import Run, Stage
 from tests.test_walls import NETWORK
@@ -213,6 +214,13 @@ def test_every_verb_of_the_console_works(alone: Console, medium: Medium, tmp_pat
     alone("export", "hello", "-o", tmp_path / "hello.tar", "--site", site)
     assert (tmp_path / "hello.tar").stat().st_size > 0
     assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_much_that_is_packed_is_audited_without_a_process(alone: Console, tmp_path: Path) -> None:
+    """A process started afresh would find none of the native modules."""
+    many = dict(wheel(f"w{n}", members={"x.bin": os.urandom(34 << 20)}) for n in range(2))
+    bundle = bundles.write_bundle(tmp_path / "large", [bundles.wheels("many", many)])
+    assert "findings: " in alone("audit", bundle, "--jobs", 4).out
 
 
 def test_a_flipped_byte_of_a_bundle_is_seen(alone: Console, medium: Medium, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ is thrown away, and the difference is the finding.
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from airgap.audit import findings
 from airgap.audit.look import Contents, Looker, Role
+from airgap.audit.processes import Workers, possible
 from airgap.audit.streams import Forward, Peeking, Seeking
 from airgap.audit.types import HEAD, sniff
 from airgap.audit.wheel_seen import kept_of_wheel, read_seen
@@ -24,7 +26,7 @@ from airgap.readers.safetensors import PREFIX, header_end
 from airgap.readers.zip import Archive
 from airgap.trust.blobs import StatedBlob
 from airgap.verify import HASH_CHUNK, changed, unreadable
-from airgap.workers import spread
+from airgap.workers import run_all
 
 
 class BlobSource(Protocol):
@@ -74,38 +76,81 @@ class Reading:
     cuts: Mapping[Sha256, tuple[str, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of one blob, and `count` bytes read of it; only `finding` where it is not as signed."""
+
+    digest: Sha256
+    contents: Contents | None
+    finding: Finding | None
+    count: int
+    cuts: tuple[str, ...] = ()
+
+
 def read_blobs(
     media: BlobSource, wanted: list[Wanted], progress: Progress, jobs: int | None = None
 ) -> Reading:
-    """Read them in `jobs` threads (default: one per CPU). Raises HostError when the media cannot be read."""
-    buffers = threading.local()  # each thread's buffer: a fresh one for every small file costs page faults
+    """Read `jobs` of them at once (default: one per CPU). Raises HostError when the media cannot be read."""
+    jobs = jobs or media.readers
+    stop = threading.Event()
+    workers = Workers(_apart, media, stop) if _worth_processes(wanted, jobs) else None
+
+    def look(one: Wanted) -> Seen:
+        seen = workers.ask(one, progress) if workers and _is_packed(one) else None
+        return seen or _look(media, one, progress, stop)
+
     longest_first = sorted(wanted, key=lambda one: -_cost(one))
-
-    def look(one: Wanted, stop: threading.Event) -> "_Blob":
-        if not hasattr(buffers, "buffer"):
-            buffers.buffer = memoryview(bytearray(HASH_CHUNK))
-        blob = _Blob(one, progress, stop)
-        blob.read(media, buffers.buffer)
-        return blob
-
-    with progress.task("auditing", sum(one.stated.size for one in wanted)):
-        blobs = spread(look, longest_first, jobs or media.readers)
-    right = [blob for blob in blobs if blob.finding is None]
+    with progress.task("auditing", sum(one.stated.size for one in wanted)), workers or nullcontext():
+        blobs = run_all([partial(look, one) for one in longest_first], jobs, stop, grace=None)
     return Reading(
-        {blob.wanted.digest: blob.contents for blob in right},
-        tuple(blob.finding for blob in blobs if blob.finding),
-        sum(blob.count for blob in blobs),
-        {blob.wanted.digest: blob.cuts.digests for blob in right if blob.cuts},
+        {seen.digest: seen.contents for seen in blobs if seen.contents},
+        tuple(seen.finding for seen in blobs if seen.finding),
+        sum(seen.count for seen in blobs),
+        {seen.digest: seen.cuts for seen in blobs if seen.cuts},
     )
 
 
 UNPACKING = 8
 """How many times longer a byte takes that is unpacked and looked into than one that is hashed alone."""
 
+WORTH_PROCESSES = 64 * 1024 * 1024
+"""Packed bytes; with fewer, threads are done before processes have started."""
+
+_PACKED_NAMES = (".zip", ".whl", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".npz")
+
+
+def _is_packed(one: Wanted) -> bool:
+    """By what it is called alone: what is not, is looked into all the same, only later."""
+    return one.role in (Role.WHEEL, Role.LAYER) or one.name.lower().endswith(_PACKED_NAMES)
+
+
+def _worth_processes(wanted: list[Wanted], jobs: int) -> bool:
+    """Threads unpack one at a time, but for what C does of it, and that feeds two cores."""
+    packed = [one.stated.size for one in wanted if _is_packed(one)]
+    return jobs > 2 and len(packed) > 1 and sum(packed) >= WORTH_PROCESSES and possible()
+
 
 def _cost(one: Wanted) -> int:
     """What takes longest comes first, so that no thread is left alone with it in the end."""
-    return one.stated.size * (UNPACKING if one.role in (Role.WHEEL, Role.LAYER) else 1)
+    return one.stated.size * (UNPACKING if _is_packed(one) else 1)
+
+
+_own = threading.local()
+
+
+def _look(media: BlobSource, one: Wanted, progress: Progress, stop: threading.Event) -> Seen:
+    if not hasattr(_own, "buffer"):  # a fresh one for every small file costs page faults
+        _own.buffer = memoryview(bytearray(HASH_CHUNK))
+    blob = _Blob(one, progress, stop)
+    blob.read(media, _own.buffer)
+    if blob.finding:
+        return Seen(one.digest, None, blob.finding, blob.count)
+    return Seen(one.digest, blob.contents, None, blob.count, blob.cuts.digests if blob.cuts else ())
+
+
+def _apart(media: BlobSource, one: Wanted, progress: Progress) -> Seen:
+    """In a process of its own, which is killed when it is to stop."""
+    return _look(media, one, progress, threading.Event())
 
 
 class _Cuts:

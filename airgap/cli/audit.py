@@ -76,7 +76,7 @@ Exit codes: 0 looked at, 3 neither bundle nor site, 6 bytes are not what was sig
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads that read; default one per CPU, one for a disc drive.",
+    help="Blobs read at once; default one per CPU, one for a disc drive.",
 )
 @policy_options
 @json_option
