@@ -2,8 +2,9 @@
 
 Each volume is judged by itself, in the order of `airgap.verify`: signatures first, then names and sizes,
 then the documents, then every byte. A whole blob is decided by its signed sha384, on whatever volume it
-lies. A range is decided by its volume's own list, which nobody signed; only once all ranges of a blob are
-here does the signed sha384 decide about them together.
+lies. So are ranges together, once all of a blob are here: they are read once, and what they make is what was
+signed. Only where it is not, or where some lack, does a volume's own list, which nobody signed, decide about
+each range.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ from airgap.volumes import (
     parse_part,
 )
 from airgap.wanted import Held, lacking
-from airgap.workers import cores, spread
+from airgap.workers import spread
 
 Piece = tuple[Media, str, int, int]
 """Bytes of a blob: of a file its media and path, the first byte and their number."""
@@ -110,8 +111,12 @@ def judge_together(
     readings: Sequence[tuple[Media, Reading]], *, progress: Progress, jobs: int | None = None
 ) -> Collection:
     """Volumes of one statement, each by itself, then together. Raises HostError."""
-    judged = [(media, judge_volume(media, one, progress=progress, jobs=jobs)) for media, one in readings]
-    return gather(judged, progress)
+    whole, proven = _whole_by_ranges(readings, progress, jobs)
+    judged = [
+        (media, judge_volume(media, one, proven=proven[media], progress=progress, jobs=jobs))
+        for media, one in readings
+    ]
+    return gather(judged, progress, whole)
 
 
 def of_volume(finding: Finding) -> Finding:
@@ -220,21 +225,55 @@ def _pieces(digest: Sha256, places: Mapping[Item, Media]) -> list[Piece]:
     return pieces
 
 
+def _whole_by_ranges(
+    readings: Sequence[tuple[Media, Reading]], progress: Progress, jobs: int | None
+) -> tuple[set[Sha256], dict[Media, set[str]]]:
+    """Blobs that the ranges offered make as they were signed, and the files so proven, by their volume."""
+    statement = readings[0][1].signed.statement
+    held = Held()
+    places: dict[Item, Media] = {}
+    for media, reading in readings:
+        for path in reading.sound_offers:
+            held.add(reading.offered[path])
+            places.setdefault(reading.offered[path], media)
+    complete = {digest: _pieces(digest, places) for digest in held.complete(statement.travelling)}
+    right = _signed_together(statement, complete, progress, jobs)
+    proven: dict[Media, set[str]] = {media: set() for media, _ in readings}
+    sizes = {str(item.path): item.size for item in places}
+    for digest in right:
+        for media, path, start, size in complete[digest]:
+            if (start, size) == (0, sizes[path]):
+                proven[media].add(path)
+    return right, proven
+
+
+def _signed_together(
+    statement: Statement, complete: Mapping[Sha256, Sequence[Piece]], progress: Progress, jobs: int | None
+) -> set[Sha256]:
+    """Which blobs are, piece after piece, the signed bytes. Raises HostError."""
+    travelling = statement.travelling
+
+    def prove(digest: Sha256, stop: Event) -> bool:
+        try:
+            return hash_ranges(complete[digest], progress, stop) == travelling[digest].sha384
+        except IntegrityError:
+            return False  # one that changed since it was listed: judged by itself it is a finding
+
+    readers = min((media.readers for pieces in complete.values() for media, *_ in pieces), default=1)
+    with progress.task("verifying ranges together", sum(travelling[digest].size for digest in complete)):
+        proven = spread(prove, complete, jobs or readers)
+    return {digest for digest, right in zip(complete, proven, strict=True) if right}
+
+
 def _prove_ranges(
     statement: Statement, held: Held, places: Mapping[Item, Media], progress: Progress
 ) -> list[Finding]:
     """Where ranges make a blob whole, hash it; those that are not the signed bytes are held no more."""
     findings = []
-    travelling = statement.travelling
-    complete = {digest: _pieces(digest, places) for digest in held.complete(travelling)}
-
-    def prove(digest: Sha256, stop: Event) -> bool:
-        return hash_ranges(complete[digest], progress, stop) == travelling[digest].sha384
-
-    with progress.task("verifying ranges together", sum(travelling[digest].size for digest in complete)):
-        proven = spread(prove, complete, cores())
-    for (digest, pieces), right in zip(complete.items(), proven, strict=True):
-        if right:
+    complete = {digest: _pieces(digest, places) for digest in held.complete(statement.travelling)}
+    right = _signed_together(statement, complete, progress, None)
+    for digest, pieces in complete.items():
+        if digest in right:
             held.whole.add(digest)
             continue
         del held.ranges[digest]

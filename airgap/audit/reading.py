@@ -47,8 +47,7 @@ class BlobSource(Protocol):
 class Wanted:
     """A blob, what it was declared to be, and the paths that it has in its artifacts, at least one.
 
-    `keep` is how many bytes of it are kept whole, if it has no more. `cuts` are the sizes of the ranges that
-    it lies in, where the sha384 of each is wanted, too.
+    `keep` is how many bytes of it are kept whole, if it has no more.
     """
 
     digest: Sha256
@@ -56,7 +55,6 @@ class Wanted:
     role: Role
     names: tuple[str, ...]
     keep: int = 0
-    cuts: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -65,15 +63,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was seen of each blob that is as signed, what is wrong with the others, and the bytes read.
-
-    `cuts` has the sha384 of each range of those that are as signed, where they were wanted.
-    """
+    """What was seen of each blob that is as signed, what is wrong with the others, and the bytes read."""
 
     contents: Mapping[Sha256, Contents]
     findings: tuple[Finding, ...]
     read: int
-    cuts: Mapping[Sha256, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,6 @@ class Seen:
     contents: Contents | None
     finding: Finding | None
     count: int
-    cuts: tuple[str, ...] = ()
 
 
 def read_blobs(
@@ -106,7 +99,6 @@ def read_blobs(
         {seen.digest: seen.contents for seen in blobs if seen.contents},
         tuple(seen.finding for seen in blobs if seen.finding),
         sum(seen.count for seen in blobs),
-        {seen.digest: seen.cuts for seen in blobs if seen.cuts},
     )
 
 
@@ -145,35 +137,12 @@ def _look(media: BlobSource, one: Wanted, progress: Progress, stop: threading.Ev
     blob.read(media, _own.buffer)
     if blob.finding:
         return Seen(one.digest, None, blob.finding, blob.count)
-    return Seen(one.digest, blob.contents, None, blob.count, blob.cuts.digests if blob.cuts else ())
+    return Seen(one.digest, blob.contents, None, blob.count)
 
 
 def _apart(media: BlobSource, one: Wanted, progress: Progress) -> Seen:
     """In a process of its own, which is killed when it is to stop."""
     return _look(media, one, progress, threading.Event())
-
-
-class _Cuts:
-    """The sha384 of each range that a blob lies in, of bytes that pass in order."""
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self._sizes = sizes
-        self._hashers = [hashlib.sha384() for _ in sizes]
-        self._current = self._done = 0
-
-    @property
-    def digests(self) -> tuple[str, ...]:
-        return tuple(hasher.hexdigest() for hasher in self._hashers)
-
-    def update(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest and self._current < len(self._sizes):
-            piece = rest[: self._sizes[self._current] - self._done]
-            self._hashers[self._current].update(piece)
-            self._done += len(piece)
-            rest = rest[len(piece) :]
-            if self._done == self._sizes[self._current]:
-                self._current, self._done = self._current + 1, 0
 
 
 class _StopError(InputError):
@@ -187,15 +156,10 @@ class _Blob:
         self.wanted = wanted
         self.contents = Contents(wanted.role)
         self.finding: Finding | None = None
-        self._start()
+        self.count = 0
+        self._hasher = hashlib.sha384()
         self._progress = progress
         self._stop = stop
-
-    def _start(self) -> None:
-        """Before the first byte is hashed."""
-        self.count = 0
-        self.cuts = _Cuts(self.wanted.cuts) if self.wanted.cuts else None
-        self._hasher = hashlib.sha384()
 
     def read(self, media: BlobSource, buffer: memoryview) -> None:
         path, stated = str(blob_path(self.wanted.digest)), self.wanted.stated
@@ -247,7 +211,7 @@ class _Blob:
         is_wheel = self.wanted.role is Role.WHEEL
         looker = self._looker("zip", kept_of_wheel if is_wheel else lambda path: 0)
         self._progress.advance(-self.count)
-        self._start()
+        self._hasher, self.count = hashlib.sha384(), 0
         size, name = self.wanted.stated.size, self.wanted.name
         with media.open_at(path) as read_at:
             source = Seeking(read_at, size, self._see, name, head)
@@ -278,8 +242,6 @@ class _Blob:
 
     def _see(self, data: bytes | memoryview) -> None:
         self._hasher.update(data)
-        if self.cuts:
-            self.cuts.update(data)
         self.count += len(data)
         self._progress.advance(len(data))
         if self._stop.is_set():

@@ -25,7 +25,7 @@ from airgap.units import amount, human_bytes
 from airgap.verify import Contents, Signed, read_contents
 from airgap.verify_volumes import Collection, gather, judge_volume, of_volume
 from airgap.volume_reading import Reading, read_volume
-from airgap.volumes import Item, parse_part
+from airgap.volumes import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,6 @@ class Together:
     def pieces(self, digest: Sha256) -> Sequence[Piece]:
         """Where it lies; none where it lacks."""
         return self._pieces.get(str(blob_path(digest)), ())
-
-    def cuts(self, digest: Sha256) -> tuple[int, ...]:
-        """The sizes of the ranges that it lies in; none where a file has it whole."""
-        pieces = self.pieces(digest)
-        return tuple(piece.size for piece in pieces) if any(parse_part(one.path) for one in pieces) else ()
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
         with self.open_at(path) as read_at:
@@ -119,7 +114,7 @@ def audit_volumes(
         )
     readings = _readings(media)
     here = arranged(readings)
-    return _look_into(readings, here, where, judging, cuts=False, progress=progress, jobs=jobs)[0]
+    return _look_into(readings, here, where, judging, progress=progress, jobs=jobs)[0]
 
 
 def audit_judged(
@@ -136,31 +131,22 @@ def audit_judged(
     `blobs` is `arranged` of the same readings. A byte is read once for both, but where something is not as
     signed, or lies on several volumes. Raises HostError.
     """
-    audit, seen = _look_into(readings, blobs, where, judging, cuts=True, progress=progress, jobs=jobs)
+    audit, seen = _look_into(readings, blobs, where, judging, progress=progress, jobs=jobs)
     proven = _proven(readings, blobs, seen)
     judged = [
         (media, judge_volume(media, reading, proven=proven[media], progress=progress, jobs=jobs))
         for media, reading in readings
     ]
-    whole = [
-        digest
-        for digest in seen.cuts
-        if all(piece.path in proven[piece.media] for piece in blobs.pieces(digest))
-    ]
-    return audit, gather(judged, progress, whole)
+    return audit, gather(judged, progress, seen.contents)
 
 
 def _proven(readings: Sequence[tuple[Media, Reading]], blobs: Together, seen: Seen) -> dict[Media, set[str]]:
-    """Files, by their volume, that were read whole, and are what is signed or, ranges, what is listed."""
+    """Files, by their volume, that were read whole as a part of what is signed."""
     proven: dict[Media, set[str]] = {media: set() for media, _ in readings}
     of = dict(readings)
-    for digest in seen.contents:
-        pieces = blobs.pieces(digest)
-        for piece, cut in zip(pieces, seen.cuts.get(digest) or [None] * len(pieces), strict=True):
-            reading = of[piece.media]
-            right = cut is None or cut == reading.listed[piece.path]
-            if right and (piece.start, piece.size) == (0, reading.offered[piece.path].size):
-                proven[piece.media].add(piece.path)
+    for piece in (piece for digest in seen.contents for piece in blobs.pieces(digest)):
+        if (piece.start, piece.size) == (0, of[piece.media].offered[piece.path].size):
+            proven[piece.media].add(piece.path)
     return proven
 
 
@@ -170,7 +156,6 @@ def _look_into(
     where: str,
     judging: Judge,
     *,
-    cuts: bool,
     progress: Progress,
     jobs: int | None,
 ) -> tuple[Audit, Seen]:
@@ -183,8 +168,6 @@ def _look_into(
     blobs = {digest: blob for digest, blob in stated.travelling.items() if here.holds(digest)}
     found += _lacking(stated, blobs)
     wanted = wanted_of([part], blobs)
-    if cuts:
-        wanted = [replace(one, cuts=here.cuts(one.digest)) for one in wanted]
     seen = read_blobs(here, wanted, progress, jobs)
     subject = Subject(SubjectKind.VOLUMES, where, (fact,))
     return conclude(subject, [part], seen, found, now=judging.now, blobs=stated.travelling), seen

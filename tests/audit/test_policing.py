@@ -358,7 +358,9 @@ def test_volumes_are_judged_as_the_bundle_they_were_cut_from(
     assert document(capsys, "verify", *volumes, *lax)["collections"][0]["policy"]["violations"] == []
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["looked into", "verified alone"])
 def test_volumes_are_read_once_for_their_bytes_and_what_is_inside(
+    inside: bool,
     site: Path,
     bundle: Path,
     tmp_path: Path,
@@ -398,7 +400,8 @@ def test_volumes_are_read_once_for_their_bytes_and_what_is_inside(
 
     monkeypatch.setattr(Media, "open", counting)
     monkeypatch.setattr(Media, "open_at", counting_at)
-    assert run(["verify", *map(str, found), "--site", str(site), "--policy", str(policy(LAX))]) == 0
+    asked = ["--policy", str(policy(LAX))] if inside else []
+    assert run(["verify", *map(str, found), "--site", str(site), *asked]) == 0
     large = [path for volume in found for path in volume.rglob("*") if path.stat().st_size > 100_000]
     assert len([path for path in large if "parts" in path.parts]) > 3
     assert {str(path): read[str(path)] for path in large if path.is_file()} == {

@@ -1,6 +1,5 @@
 """What is packed is looked into in processes: the same is found, and none of them dies unseen or stays."""
 
-import hashlib
 import os
 import select
 import signal
@@ -23,9 +22,8 @@ import pytest
 
 from airgap.audit import processes, reading
 from airgap.audit.evidence import Audit
-from airgap.audit.look import Role
 from airgap.audit.processes import Workers
-from airgap.audit.reading import BlobSource, Seen, Wanted, read_blobs
+from airgap.audit.reading import BlobSource, Seen, Wanted
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site
 from airgap.audit.volumes import audit_volumes
@@ -34,9 +32,7 @@ from airgap.errors import HostError, InputError
 from airgap.isolated.site import Site
 from airgap.layout import read_envelope
 from airgap.media import Media, NotAFileError
-from airgap.model import Sha256, Sha384
 from airgap.progress import Progress, Silent
-from airgap.trust.blobs import StatedBlob
 from airgap.workers import Stopped
 from tests import bundles
 from tests.audit.faults import SYSTEM, Entry, image, model_files, wheel
@@ -155,22 +151,6 @@ def test_volumes_and_sites_are_read_so_too(
     assert not started
     assert both(4) == threads
     assert len(started) > 2
-
-
-def test_the_digests_of_ranges_come_back_too(bundle: Path, started: list[int]) -> None:
-    blobs = [path for path in (bundle / "blobs" / "sha256").iterdir() if path.read_bytes()[:2] == b"PK"]
-    wanted = [
-        Wanted(
-            Sha256(path.name), StatedBlob(Sha384(digest), size), Role.FILE, ("x.zip",), cuts=(99, size - 99)
-        )
-        for path in blobs
-        for digest, size in [(hashlib.sha384(path.read_bytes()).hexdigest(), path.stat().st_size)]
-    ]
-    with Media(bundle) as media:
-        threads = read_blobs(media, wanted, Silent(), 1)
-        assert len(threads.cuts) == len(wanted) > 3
-        assert read_blobs(media, wanted, Silent(), 4) == threads
-    assert started
 
 
 def test_the_directory_that_was_opened_is_read_whatever_has_its_name_now(
