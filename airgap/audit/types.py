@@ -80,6 +80,9 @@ _IMPORTS_FIRST = re.compile(rb"[ci][A-Za-z_][\w.\x80-\xff]*\n")
 _CALLS = ("MARK", "EMPTY_TUPLE")
 """What follows an import sooner or later: its arguments."""
 
+_NO_PICKLE = (ValueError, IndexError, OverflowError, MemoryError, DeprecationWarning)
+"""What pickletools raises for other bytes; of unknown escapes it warns, which may raise, too."""
+
 _ZLIB = 0x78
 """The first byte of a zlib stream with a window of 32 KiB, which every writer takes."""
 
@@ -125,7 +128,7 @@ def _imports(head: bytes) -> bool:
             opcode.name == "STACK_GLOBAL" or (opcode.name in _IMPORTS and _NAMED.fullmatch(str(argument)))
             for opcode, argument, _ in pickletools.genops(head)
         )
-    except (ValueError, IndexError, OverflowError, MemoryError):
+    except _NO_PICKLE:
         return False
 
 
@@ -182,7 +185,7 @@ def is_pickle(head: bytes, *, whole: bool) -> bool:
                     return False  # some other text
             if opcode.name == "STOP":
                 return True if named else imported or count > 2
-    except (ValueError, IndexError, OverflowError, MemoryError):
+    except _NO_PICKLE:
         pass
     if whole:
         return named and count > 1  # damaged, and still loaded up to there

@@ -27,6 +27,12 @@ def told(data: bytes) -> str:
     return sniff(data[:HEAD], len(data))
 
 
+@pytest.mark.parametrize("begin", [b"\x88c", b"\x80\x02c"])
+def test_escapes_that_there_are_none_of_raise_nothing(begin: bytes) -> None:
+    """pickletools warns of them, and here warnings raise."""
+    sniff(data := begin + b"\\\xe8\nx\n" + b"\0" * 99, len(data), "weights.bin")
+
+
 @given(st.sampled_from(types._MAGIC), st.sampled_from(types._MAGIC), st.binary(max_size=300), st.booleans())
 def test_the_first_of_the_table_that_fits_decides(
     one: tuple[int, bytes, str], other: tuple[int, bytes, str], data: bytes, both: bool
