@@ -41,8 +41,15 @@ from airgap.volumes import (
 from airgap.wanted import Held, lacking
 from airgap.workers import spread
 
-Piece = tuple[Media, str, int, int]
-"""Bytes of a blob: of a file its media and path, the first byte and their number."""
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`size` bytes of a blob, which begin at byte `start` of a file of a volume."""
+
+    media: Media
+    path: str
+    start: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +196,11 @@ def hash_ranges(pieces: Sequence[Piece], progress: Progress, stop: Event) -> str
         progress.advance(count)
         return not stop.is_set()
 
-    for media, path, start, size in pieces:
-        with media.open(path, start) as readinto:
-            if pour(readinto, size, buffer, hashers=[hasher], out=None, go_on=go_on) != size and go_on(0):
-                raise IntegrityError(f"{path}: ends before byte {start + size}")
+    for piece in pieces:
+        with piece.media.open(piece.path, piece.start) as readinto:
+            done = pour(readinto, piece.size, buffer, hashers=[hasher], out=None, go_on=go_on)
+            if done != piece.size and go_on(0):
+                raise IntegrityError(f"{piece.path}: ends before byte {piece.start + piece.size}")
     return hasher.hexdigest()
 
 
@@ -215,14 +223,39 @@ class _Together:
         return self._media[path].read(path, max_bytes=max_bytes)
 
 
-def _pieces(digest: Sha256, places: Mapping[Item, Media]) -> list[Piece]:
-    """Where every byte of a blob lies, once, from its begin to its end."""
-    pieces, done = [], 0
-    for item in sorted((i for i in places if i.digest == digest and not i.whole), key=lambda i: i.offset):
+def joined(ranges: Iterable[tuple[Item, Piece]], size: int) -> tuple[Piece, ...]:
+    """Pieces that make `size` bytes without a gap; none where there is one."""
+    pieces: list[Piece] = []
+    done = 0
+    for item, piece in sorted(ranges, key=lambda one: (one[0].offset, one[0].size)):
+        if item.offset > done:
+            return ()
         if item.end > done:
-            pieces.append((places[item], str(item.path), done - item.offset, item.end - done))
+            pieces.append(replace(piece, start=piece.start + done - item.offset, size=item.end - done))
             done = item.end
-    return pieces
+    return tuple(pieces) if done == size else ()
+
+
+def proven_files(readings: Sequence[tuple[Media, Reading]], proven: Iterable[Piece]) -> dict[Media, set[str]]:
+    """Files, by their volume, of which every byte is a part of what is signed."""
+    files: dict[Media, set[str]] = {media: set() for media, _ in readings}
+    of = dict(readings)
+    for piece in proven:
+        if (piece.start, piece.size) == (0, of[piece.media].offered[piece.path].size):
+            files[piece.media].add(piece.path)
+    return files
+
+
+def _pieces(
+    statement: Statement, held: Held, places: Mapping[Item, Media]
+) -> dict[Sha256, tuple[Piece, ...]]:
+    """Where every byte lies, once, of the blobs that ranges make whole."""
+    ranges: dict[Sha256, list[tuple[Item, Piece]]] = {}
+    for item, media in places.items():
+        if not item.whole:
+            ranges.setdefault(item.digest, []).append((item, Piece(media, str(item.path), 0, item.size)))
+    travelling = statement.travelling
+    return {digest: joined(ranges[digest], travelling[digest].size) for digest in held.complete(travelling)}
 
 
 def _whole_by_ranges(
@@ -236,15 +269,9 @@ def _whole_by_ranges(
         for path in reading.sound_offers:
             held.add(reading.offered[path])
             places.setdefault(reading.offered[path], media)
-    complete = {digest: _pieces(digest, places) for digest in held.complete(statement.travelling)}
+    complete = _pieces(statement, held, places)
     right = _signed_together(statement, complete, progress, jobs)
-    proven: dict[Media, set[str]] = {media: set() for media, _ in readings}
-    sizes = {str(item.path): item.size for item in places}
-    for digest in right:
-        for media, path, start, size in complete[digest]:
-            if (start, size) == (0, sizes[path]):
-                proven[media].add(path)
-    return right, proven
+    return right, proven_files(readings, (piece for digest in right for piece in complete[digest]))
 
 
 def _signed_together(
@@ -259,7 +286,8 @@ def _signed_together(
         except IntegrityError:
             return False  # one that changed since it was listed: judged by itself it is a finding
 
-    readers = min((media.readers for pieces in complete.values() for media, *_ in pieces), default=1)
+    media = {piece.media for pieces in complete.values() for piece in pieces}
+    readers = min((one.readers for one in media), default=1)
     with progress.task("verifying ranges together", sum(travelling[digest].size for digest in complete)):
         proven = spread(prove, complete, jobs or readers)
     return {digest for digest, right in zip(complete, proven, strict=True) if right}
@@ -270,14 +298,14 @@ def _prove_ranges(
 ) -> list[Finding]:
     """Where ranges make a blob whole, hash it; those that are not the signed bytes are held no more."""
     findings = []
-    complete = {digest: _pieces(digest, places) for digest in held.complete(statement.travelling)}
+    complete = _pieces(statement, held, places)
     right = _signed_together(statement, complete, progress, None)
     for digest, pieces in complete.items():
         if digest in right:
             held.whole.add(digest)
             continue
         del held.ranges[digest]
-        volumes = ", ".join(dict.fromkeys(str(media.root) for media, *_ in pieces))
+        volumes = ", ".join(dict.fromkeys(str(piece.media.root) for piece in pieces))
         findings.append(
             Finding(
                 "volume-ranges",

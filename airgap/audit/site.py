@@ -11,7 +11,7 @@ from airgap.audit.evidence import Audit, Subject, SubjectKind
 from airgap.audit.findings import NOT_LOOKED
 from airgap.audit.reading import BlobSource, read_blobs
 from airgap.audit.run import Judge, Part, conclude, judge_envelope, wanted_of
-from airgap.audit.volumes import Piece, Together
+from airgap.audit.volumes import Together
 from airgap.decode import MAX_DOCUMENT
 from airgap.isolated.arrival import Arrival
 from airgap.isolated.generation import Member, load_member, stated_blobs
@@ -25,6 +25,7 @@ from airgap.trust.blobs import StatedBlob
 from airgap.trust.statement import Statement
 from airgap.units import amount
 from airgap.verify import Contents, Signed, refuse
+from airgap.verify_volumes import Piece
 from airgap.volumes import PARTS_DIRECTORY, Item
 
 

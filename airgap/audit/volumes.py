@@ -5,11 +5,11 @@ What several volumes hold is read from the first; whether each volume is good is
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from airgap.audit import findings
 from airgap.audit.evidence import Audit, Subject, SubjectKind
-from airgap.audit.reading import Reading as Seen
+from airgap.audit.reading import Reading as BlobReading
 from airgap.audit.reading import read_blobs
 from airgap.audit.run import Judge, Part, conclude, counted_on, judge_envelope, wanted_of
 from airgap.errors import InputError, IntegrityError
@@ -23,19 +23,9 @@ from airgap.trust.envelope import MAX_ENVELOPE
 from airgap.trust.statement import Statement
 from airgap.units import amount, human_bytes
 from airgap.verify import Contents, Signed, read_contents
-from airgap.verify_volumes import Collection, gather, judge_volume, of_volume
+from airgap.verify_volumes import Collection, Piece, gather, joined, judge_volume, of_volume, proven_files
 from airgap.volume_reading import Reading, read_volume
 from airgap.volumes import Item
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """`size` bytes of a blob, which begin at byte `start` of a file of a volume."""
-
-    media: Media
-    path: str
-    start: int
-    size: int
 
 
 class Together:
@@ -132,22 +122,12 @@ def audit_judged(
     signed, or lies on several volumes. Raises HostError.
     """
     audit, seen = _look_into(readings, blobs, where, judging, progress=progress, jobs=jobs)
-    proven = _proven(readings, blobs, seen)
+    proven = proven_files(readings, (piece for digest in seen.contents for piece in blobs.pieces(digest)))
     judged = [
         (media, judge_volume(media, reading, proven=proven[media], progress=progress, jobs=jobs))
         for media, reading in readings
     ]
     return audit, gather(judged, progress, seen.contents)
-
-
-def _proven(readings: Sequence[tuple[Media, Reading]], blobs: Together, seen: Seen) -> dict[Media, set[str]]:
-    """Files, by their volume, that were read whole as a part of what is signed."""
-    proven: dict[Media, set[str]] = {media: set() for media, _ in readings}
-    of = dict(readings)
-    for piece in (piece for digest in seen.contents for piece in blobs.pieces(digest)):
-        if (piece.start, piece.size) == (0, of[piece.media].offered[piece.path].size):
-            proven[piece.media].add(piece.path)
-    return proven
 
 
 def _look_into(
@@ -158,7 +138,7 @@ def _look_into(
     *,
     progress: Progress,
     jobs: int | None,
-) -> tuple[Audit, Seen]:
+) -> tuple[Audit, BlobReading]:
     media, first = readings[0]
     signed, stated = first.signed, first.signed.statement
     fact, found = judge_envelope(signed.envelope, judging, media)
@@ -212,29 +192,15 @@ def _pieces(
 ) -> Iterator[tuple[str, tuple[Piece, ...]]]:
     """Every blob's place: the first file that has it whole, else the ranges that make it so, else none."""
     whole: dict[Sha256, Piece] = {}
-    ranges: dict[Sha256, list[tuple[int, int, Piece]]] = {}
+    ranges: dict[Sha256, list[tuple[Item, Piece]]] = {}
     for item, piece in offered:
         if item.whole:
             whole.setdefault(item.digest, piece)
         else:
-            ranges.setdefault(item.digest, []).append((item.offset, item.size, piece))
+            ranges.setdefault(item.digest, []).append((item, piece))
     for digest, blob in stated.travelling.items():
         one = whole.get(digest)
-        yield str(blob_path(digest)), (one,) if one else _joined(ranges.get(digest, []), blob.size)
-
-
-def _joined(ranges: Iterable[tuple[int, int, Piece]], size: int) -> tuple[Piece, ...]:
-    """Pieces that make `size` bytes without a gap; none where there is one."""
-    pieces: list[Piece] = []
-    done = 0
-    for offset, count, piece in sorted(ranges, key=lambda one: one[:2]):
-        if offset > done:
-            return ()
-        if offset + count > done:
-            start, rest = piece.start + done - offset, offset + count - done
-            pieces.append(replace(piece, start=start, size=rest))
-            done = offset + count
-    return tuple(pieces) if done == size else ()
+        yield str(blob_path(digest)), (one,) if one else joined(ranges.get(digest, []), blob.size)
 
 
 def _contents(
