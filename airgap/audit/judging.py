@@ -125,12 +125,16 @@ def _licences(audit: Audit, policy: Policy) -> Iterator[Violation]:
 
 def _terms(subject: str, licence: str, allowed: frozenset[str], by: str = "") -> Iterator[Violation]:
     answer = licence in allowed or permitted(licence, allowed)
-    refused = ", ".join(part for part in conjuncts(licence) if not permitted(part, allowed))
-    message = f"{refused}{by} is not allowed" if licence else "no licence is said"
-    if licence and answer is None:
+    if answer:
+        return
+    if not licence:
+        message = "no licence is said"
+    elif answer is None:
         message = f"{licence[:120]!r}{by} is no SPDX expression, and not among those allowed"
-    if not answer:
-        yield Violation("licences.allowed", subject, message, "allow it, leave it out, or waive it")
+    else:
+        refused = ", ".join(part for part in conjuncts(licence) if not permitted(part, allowed))
+        message = f"{refused}{by} is not allowed"
+    yield Violation("licences.allowed", subject, message, "allow it, leave it out, or waive it")
 
 
 def _weights(audit: Audit, policy: Policy) -> Iterator[Violation]:
