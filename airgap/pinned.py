@@ -58,12 +58,8 @@ def trusted_root(site: Path | None, root: Path | None, fingerprint: str | None) 
 def _how_to_pin(site: Path) -> str:
     """A site whose disk is not mounted, or whose name is misspelt, looks as one that was never set up."""
     pinning = f"airgap trust pin ROOT --site {shown(str(site))} --fingerprint …"
-    there = emptiness(site)
-    if not there:
-        return pinning
-    return (
-        f"that directory {there}: see that its disk is mounted and its name right; for a new site: {pinning}"
-    )
+    absent = emptiness(site)
+    return f"{absent}; for a new site: {pinning}" if absent else pinning
 
 
 def pin(site: Path, data: bytes, fingerprint: str, what: str) -> Root:

@@ -48,13 +48,14 @@ class Blob:
 
 
 def emptiness(directory: Path) -> str:
-    """How a directory looks that is not mounted, or misspelt; '' where something is there."""
+    """What to say of a directory that looks as one that is not mounted, or misspelt; '' of any other."""
     try:
-        return "" if os.listdir(directory) else "is empty"
+        there = "" if os.listdir(directory) else "is empty"
     except FileNotFoundError:
-        return "does not exist"
+        there = "does not exist"
     except OSError:
         return ""
+    return f"that directory {there}: see that its disk is mounted and its name right" if there else ""
 
 
 @contextmanager

@@ -168,15 +168,9 @@ class Site:
         """Raise InputError where nothing is, saying what the directory looks like; and as `record` does."""
         if self.record().bundles:
             return
-        there = emptiness(self.root)
-        wrong = (
-            f"that directory {there}: see that its disk is mounted and its name right; else: "
-            if there
-            else ""
-        )
+        absent, install = emptiness(self.root), f"airgap install BUNDLE --site {shown(str(self.root))}"
         raise InputError(
-            f"{self.root}: nothing is installed",
-            remedy=f"{wrong}airgap install BUNDLE --site {shown(str(self.root))}",
+            f"{self.root}: nothing is installed", remedy=f"{absent}; else: {install}" if absent else install
         )
 
     def next_number(self) -> int:
