@@ -41,20 +41,23 @@ from tests.bundles import Content
 NOW = datetime.fromisoformat("2026-11-01T00:00:00+00:00")
 
 
+Started = list["subprocess.Popen[bytes]"]
+
+
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """Processes are worth it from the first byte; those that were started."""
-    pids: list[int] = []
+    found: Started = []
     popen = subprocess.Popen
 
     def noted(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
         process = popen(*arguments, **options)  # type: ignore[call-overload]
-        pids.append(process.pid)
+        found.append(process)
         return process  # type: ignore[no-any-return]
 
     monkeypatch.setattr(reading, "WORTH_PROCESSES", 0)
     monkeypatch.setattr(subprocess, "Popen", noted)
-    return pids
+    return found
 
 
 class Counted(Silent):
@@ -105,7 +108,7 @@ def audited(bundle: Path, jobs: int, progress: Progress | None = None) -> Audit:
 # ------------------------------------------------------------------ the same is found
 
 
-def test_processes_find_what_threads_find_and_count_every_byte(bundle: Path, started: list[int]) -> None:
+def test_processes_find_what_threads_find_and_count_every_byte(bundle: Path, started: Started) -> None:
     counted = [Counted(), Counted()]
     threads = audited(bundle, 2, counted[0])
     assert not started
@@ -116,7 +119,7 @@ def test_processes_find_what_threads_find_and_count_every_byte(bundle: Path, sta
     assert {"audit-startup-code", "audit-setuid", "audit-pickle-code"} <= codes
 
 
-def test_bytes_that_are_not_the_signed_ones_are_found_as_by_threads(bundle: Path, started: list[int]) -> None:
+def test_bytes_that_are_not_the_signed_ones_are_found_as_by_threads(bundle: Path, started: Started) -> None:
     damaged, linked, gone = sorted(
         path
         for path in (bundle / "blobs" / "sha256").iterdir()
@@ -133,7 +136,7 @@ def test_bytes_that_are_not_the_signed_ones_are_found_as_by_threads(bundle: Path
 
 
 def test_volumes_and_sites_are_read_so_too(
-    tmp_path: Path, bundle: Path, started: list[int], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, started: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["split", str(bundle), "--size", "900kB", "-o", str(tmp_path / "volumes")]) == 0
     site = bundles.pin(tmp_path / "site")
@@ -154,7 +157,7 @@ def test_volumes_and_sites_are_read_so_too(
 
 
 def test_the_directory_that_was_opened_is_read_whatever_has_its_name_now(
-    tmp_path: Path, bundle: Path, started: list[int]
+    tmp_path: Path, bundle: Path, started: Started
 ) -> None:
     threads = audited(bundle, 1)
     with Media(bundle) as media:
@@ -166,14 +169,14 @@ def test_the_directory_that_was_opened_is_read_whatever_has_its_name_now(
 
 
 def test_what_was_not_worth_it_starts_none(
-    bundle: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
+    bundle: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a process"))
     audited(bundle, 4)
 
 
-def test_each_byte_is_read_once_by_all_of_them_together(tmp_path: Path, started: list[int]) -> None:
+def test_each_byte_is_read_once_by_all_of_them_together(tmp_path: Path, started: Started) -> None:
     """By the count of system calls, to which a process that ended adds its own."""
     many = [wheel(f"w{n}", members={"x.bin": os.urandom(16_000_000)}) for n in range(4)]
     bundle = bundles.write_bundle(tmp_path / "bundle", [bundles.wheels("many", dict(many))])
@@ -213,9 +216,17 @@ def work(shared: object, task: Task, progress: Progress) -> tuple[object, str]:
             os._exit(3)
         case "talks.whl":
             progress._replies.write(b"\xff")  # type: ignore[attr-defined]
-            progress.advance(processes.STEP)
-            time.sleep(600)
+            stay(progress)
+        case "stays.whl":
+            stay(progress)
     return shared, task.name
+
+
+def stay(progress: Progress) -> None:
+    """Tell of progress, then be there until killed; where nobody does that, end in another way."""
+    progress.advance(processes.STEP)
+    time.sleep(20)
+    os._exit(4)
 
 
 @contextmanager
@@ -247,7 +258,7 @@ def test_answers_and_errors_come_back_as_they_are() -> None:
         ("talks.whl", "was killed by SIGKILL"),
     ],
 )
-def test_one_that_dies_is_an_error_that_names_the_blob(name: str, how: str, started: list[int]) -> None:
+def test_one_that_dies_is_an_error_that_names_the_blob(name: str, how: str, started: Started) -> None:
     with workers() as ours, pytest.raises(HostError, match=f"{name}.*{how}") as error:
         ours.ask(Task(name), Silent())
     assert "--jobs" in error.value.remedy
@@ -261,7 +272,7 @@ def killed_at_beta(media: BlobSource, one: Wanted, progress: Progress) -> Seen:
 
 
 def test_an_audit_ends_with_the_error_and_leaves_none(
-    bundle: Path, started: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, started: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reading, "_apart", killed_at_beta)
     assert run(["audit", str(bundle), "--jobs", "4", "-o", "evidence"]) == HostError.exit_code
@@ -271,9 +282,9 @@ def test_an_audit_ends_with_the_error_and_leaves_none(
     assert not any(map(alive, started))
 
 
-def alive(pid: int) -> bool:
+def alive(process: "subprocess.Popen[bytes]") -> bool:
     """Whether a child of ours is there, if only as a zombie."""
-    return Path(f"/proc/{pid}").exists()
+    return Path(f"/proc/{process.pid}").exists()
 
 
 # ------------------------------------------------------------------ interrupts
@@ -321,7 +332,7 @@ def test_whoever_ends_the_audit_ends_them_all(
             os.close(descriptor)
 
 
-def test_once_it_is_to_stop_none_is_started(started: list[int]) -> None:
+def test_once_it_is_to_stop_none_is_started(started: Started) -> None:
     stop = Event()
     stop.set()
     with workers(stop) as ours, pytest.raises(Stopped):
@@ -329,11 +340,28 @@ def test_once_it_is_to_stop_none_is_started(started: list[int]) -> None:
     assert not started
 
 
+class Stopping(Silent):
+    """Progress that sets `stop` at the first word of it."""
+
+    def __init__(self, stop: Event) -> None:
+        self.stop = stop
+
+    def advance(self, count: int) -> None:
+        self.stop.set()
+
+
+def test_one_that_is_killed_because_all_stop_is_no_error_of_its_own(started: Started) -> None:
+    stop = Event()
+    with workers(stop) as ours, pytest.raises(Stopped):
+        ours.ask(Task("stays.whl"), Stopping(stop))
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
 # ------------------------------------------------------------------ where there can be none
 
 
 def test_a_host_that_lets_none_start_is_audited_in_threads(
-    bundle: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
+    bundle: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = audited(bundle, 1)
 
