@@ -4,13 +4,14 @@ Pure: equal audits give equal lists. References are unique within one bill and s
 same bytes.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from airgap.audit.evidence import ArtifactFact, Audit, Ecosystem, ModelFact, PackageFact
+from airgap.audit.evidence import ArtifactFact, Audit, Ecosystem, FileFact, ModelFact, PackageFact
 from airgap.model import Kind, Sha256
 
 SUBJECT = "subject"
@@ -26,6 +27,12 @@ class ComponentKind(StrEnum):
     MODEL = "model"
     CONTAINER = "container"
     FILE = "file"
+    PART = "part"
+    """One file of a model, or the one of a file."""
+
+
+WHOLE = frozenset({Kind.MODEL, Kind.FILE})
+"""What is listed file by file; of wheels and images the packages are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,17 @@ class Component:
 
 
 def components_of(audit: Audit) -> tuple[Component, ...]:
-    """Every component, the subject first, each artifact before the packages in it."""
+    """Every component, the subject first, each artifact before the files and packages in it."""
     artifacts = {artifact.name: artifact for artifact in audit.artifacts}
+    files: defaultdict[str, dict[str, FileFact]] = defaultdict(dict)
+    for file in audit.files:
+        if file.artifact in artifacts and artifacts[file.artifact].kind in WHOLE:
+            files[file.artifact][file.path] = file
     listed = [_subject(audit)]
     models = {model.artifact: model for model in audit.models}
     for name in sorted(artifacts):
         listed.append(_artifact(artifacts[name], models.get(name)))
+        listed += _parts(files[name])
         listed += _packages(name, audit.packages)
     return tuple(listed)
 
@@ -114,6 +126,23 @@ def _artifact_purl(artifact: ArtifactFact, model: ModelFact | None) -> str:
         where = quote(repository.lower(), safe="/")
         return f"pkg:oci/{quote(name)}@sha256%3A{artifact.digest}?repository_url={where}{tagged}"
     return ""
+
+
+def _parts(files: Mapping[str, FileFact]) -> Iterator[Component]:
+    """The files of one artifact by their paths, without what lies inside of one."""
+    for path in sorted(files):
+        steps = path.split("!")
+        if any("!".join(steps[:count]) in files for count in range(1, len(steps))):
+            continue
+        file = files[path]
+        yield Component(
+            f"file/{file.artifact}/{path}",
+            ComponentKind.PART,
+            path,
+            sha256=file.sha256,
+            within=f"artifact/{file.artifact}",
+            properties={"airgap:bytes": str(file.size)},
+        )
 
 
 def _packages(artifact: str, packages: tuple[PackageFact, ...]) -> Iterator[Component]:

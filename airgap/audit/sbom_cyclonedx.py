@@ -30,13 +30,14 @@ TYPES: Mapping[ComponentKind, ComponentType] = {
     ComponentKind.MODEL: ComponentType.MACHINE_LEARNING_MODEL,
     ComponentKind.CONTAINER: ComponentType.CONTAINER,
     ComponentKind.FILE: ComponentType.FILE,
+    ComponentKind.PART: ComponentType.FILE,
 }
 
 
 def render_cyclonedx(audit: Audit) -> bytes:
     """The document; equal audits give equal bytes."""
-    components = components_of(audit)
-    made = {component.ref: _component(component) for component in components}
+    components, parts = _without_parts(components_of(audit))
+    made = {component.ref: _component(component, parts[component.ref]) for component in components}
     subject, *others = components
     bom = Bom(
         serial_number=identity(audit),
@@ -59,7 +60,18 @@ def _tools(audit: Audit) -> ToolRepository:
     )
 
 
-def _component(component: Component) -> CdxComponent:
+def _without_parts(
+    components: Iterable[Component],
+) -> tuple[list[Component], Mapping[str, list[Component]]]:
+    """The components of which a dependency can be said, and by their references what those are made of."""
+    others: list[Component] = []
+    parts: defaultdict[str, list[Component]] = defaultdict(list)
+    for component in components:
+        (parts[component.within] if component.kind is ComponentKind.PART else others).append(component)
+    return others, parts
+
+
+def _component(component: Component, parts: Iterable[Component] = ()) -> CdxComponent:
     return CdxComponent(
         name=component.name,
         version=component.version or None,
@@ -70,6 +82,7 @@ def _component(component: Component) -> CdxComponent:
         licenses=[_licence(component.licence)] if component.licence else (),
         description=component.source or None,
         properties=[Property(name=name, value=value) for name, value in (component.properties or {}).items()],
+        components=[_component(part) for part in parts],
     )
 
 

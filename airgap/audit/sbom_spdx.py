@@ -1,4 +1,8 @@
-"""sbom.spdx.json: SPDX 2.3 by the SPDX project's own library, which validates what it writes."""
+"""sbom.spdx.json: SPDX 2.3 by the SPDX project's own library, which validates what it writes.
+
+Files are packages whose purpose is to be one: a file of the format's own must have a SHA-1, which nobody
+here computes.
+"""
 
 import io
 import json
@@ -35,6 +39,7 @@ PURPOSES: Mapping[ComponentKind, PackagePurpose] = {
     ComponentKind.MODEL: PackagePurpose.OTHER,
     ComponentKind.CONTAINER: PackagePurpose.CONTAINER,
     ComponentKind.FILE: PackagePurpose.FILE,
+    ComponentKind.PART: PackagePurpose.FILE,
 }
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spdx_tools.spdx.parser.json.json_parser import parse_from_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from airgap.audit.evidence import Audit, Ecosystem, PackageFact
+from airgap.audit.evidence import Audit, Ecosystem, FileFact, PackageFact
 from airgap.audit.sbom import SUBJECT, components_of
 from airgap.audit.sbom_cyclonedx import render_cyclonedx
 from airgap.audit.sbom_spdx import render_spdx
@@ -58,7 +58,24 @@ def with_licences() -> Audit:
     return audit(packages=packages)
 
 
-@pytest.mark.parametrize("subject", [audit(), with_licences(), audit(packages=(), models=(), artifacts=())])
+def with_files() -> Audit:
+    """A model of two files and an archive, an image's layer; what lies inside of archives."""
+    paths = [
+        "weights/model.safetensors",
+        "config.json",
+        "odd!name",
+        "old.zip",
+        "old.zip!a.pkl",
+        "old.zip!b!c",
+    ]
+    inside = FileFact("engine", "layer!usr/bin/su", "elf", 4, Sha256("9" * 64))
+    files = (FileFact("tiny", path, "data", 9, Sha256(f"{n}" * 64)) for n, path in enumerate(paths))
+    return audit(files=(*audit().files, *files, replace(inside, path="layer"), inside))
+
+
+@pytest.mark.parametrize(
+    "subject", [audit(), with_licences(), with_files(), audit(packages=(), models=(), artifacts=())]
+)
 def test_both_are_valid_by_their_official_schemas(subject: Audit, tmp_path: Path) -> None:
     require_cyclonedx(render_cyclonedx(subject))
     spdx_schema().validate(json.loads(render_spdx(subject)))
@@ -89,6 +106,9 @@ def test_names_that_nobody_vouches_for_leave_them_valid(name: str, version: str,
 def test_equal_audits_give_equal_bytes() -> None:
     assert render_cyclonedx(with_licences()) == render_cyclonedx(with_licences())
     assert render_spdx(with_licences()) == render_spdx(with_licences())
+    turned = replace(with_files(), files=with_files().files[::-1])
+    assert render_cyclonedx(with_files()) == render_cyclonedx(turned)
+    assert render_spdx(with_files()) == render_spdx(turned)
 
 
 def test_a_model_is_a_machine_learning_model_with_its_card() -> None:
@@ -103,6 +123,45 @@ def test_a_model_is_a_machine_learning_model_with_its_card() -> None:
     assert figures["airgap:quantized-share"] == "0.2500"
 
 
+def test_a_model_names_its_files_and_nothing_names_what_lies_inside_of_one() -> None:
+    listed = json.loads(render_cyclonedx(with_files()))["components"]
+    parts = {
+        one["name"]: [(part["type"], part["name"], part["hashes"]) for part in one.get("components", ())]
+        for one in listed
+    }
+
+    def part(path: str, digit: str) -> tuple[str, str, list[dict[str, str]]]:
+        return "file", path, [{"alg": "SHA-256", "content": digit * 64}]
+
+    assert parts == {
+        "tiny": [
+            part("config.json", "1"),
+            part("odd!name", "2"),
+            part("old.zip", "3"),
+            part("weights/model.safetensors", "0"),
+        ],
+        "notes": [part("notes.txt", "5")],
+        **{name: [] for name in ("packages", "alpha", "engine", "libssl3")},
+    }
+
+
+def test_both_bills_list_the_same() -> None:
+    components = json.loads(render_cyclonedx(with_files()))["components"]
+    inner = [part for one in components for part in one.get("components", ())]
+    document = json.loads(render_spdx(with_files()))
+    packages = {one["SPDXID"]: one for one in document["packages"]}
+    contained = [
+        (packages[one["spdxElementId"]]["name"], packages[one["relatedSpdxElement"]])
+        for one in document["relationships"]
+        if one["relationshipType"] == "CONTAINS"
+    ]
+    assert sorted(one["name"] for _, one in contained) == sorted(one["name"] for one in components + inner)
+    (config,) = [(parent, one) for parent, one in contained if one["name"] == "config.json"]
+    assert config[0] == "tiny"
+    assert config[1]["checksums"] == [{"algorithm": "SHA256", "checksumValue": "1" * 64}]
+    assert config[1]["primaryPackagePurpose"] == "FILE"
+
+
 def test_what_needs_what_is_in_both() -> None:
     subject = with_licences()
     graph = {
@@ -115,7 +174,7 @@ def test_what_needs_what_is_in_both() -> None:
     relations = json.loads(render_spdx(subject))["relationships"]
     kinds = [relation["relationshipType"] for relation in relations]
     assert kinds.count("DEPENDS_ON") == len(LICENCES) - 1
-    assert kinds.count("CONTAINS") == 4 + len(LICENCES)
+    assert kinds.count("CONTAINS") == 4 + len(LICENCES) + 1  # of the file `notes` what it is
     assert kinds.count("DESCRIBES") == 1
 
 
