@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,28 +18,32 @@ from airgap.cli.signing import load_signers, read_root, roots_beside, show_signa
 from airgap.cli.split import STDOUT, medium_of, require_stream, write_volumes
 from airgap.cli.stated import base_document, delta_lines
 from airgap.cli.terminal import emit, printable, progress_for
-from airgap.cli.workspace import open_context, read_locked
+from airgap.cli.workspace import LockedManifest, open_context, read_locked
 from airgap.connected.base import KnownBase
 from airgap.connected.build import Built, Edition, build_bundle
 from airgap.connected.installer import carried_installer, read_aloud
 from airgap.connected.ledger import Ledger, open_ledger
+from airgap.connected.source import Context
 from airgap.connected.split import open_bundle
 from airgap.connected.stream import write_stream
 from airgap.errors import InputError
+from airgap.keyfiles import PassphraseSource
 from airgap.layout import blob_path
+from airgap.lock import Lock
 from airgap.media import Media
 from airgap.model import LockedFile
 from airgap.progress import Progress
-from airgap.store import fsync_directory, host_errors
+from airgap.store import Store, fsync_directory, host_errors
 from airgap.trust.decide import Surveyed, survey
 from airgap.trust.instant import render_instant
-from airgap.trust.root import Floor
+from airgap.trust.keys import Signer
+from airgap.trust.root import Floor, Root
 from airgap.trust.statement import MAX_SEQUENCE
 from airgap.units import amount, human_bytes
 from airgap.volumes import MEDIA, Medium, medium_options
 
 if TYPE_CHECKING:
-    from airgap.cli.policing import Policed
+    from airgap.cli.policing import Policed, Policing
 
 
 @click.command(
@@ -117,53 +123,111 @@ def build(
     policing = asked_policy(policy_file, osv)
     if tar == STDOUT:
         require_stream("tar", one_at_a_time=False, dry_run=False, as_json=as_json)
-    locked = read_locked(manifest)
-    trusted = read_root(root)
-    roots = roots_beside(root, trusted)
-    signers = load_signers(keys, trusted, passphrases(passphrase_fd))
-    created = created_at or _creation_time()
+    given = _read(manifest, root, keys, passphrases(passphrase_fd))
+    numbering = _Numbering(epoch, sequence, created_at or _creation_time(), expires_in)
     progress = progress_for(json=as_json)
-    context = open_context(locked.lock.target, locked.directory, progress, locked.logins)
-    if patch and not bases:
-        raise click.UsageError("--patch compares with what --base BASE has")
-    base = chosen_base(bases, context.store, locked.lock.audience)
-    policed: list[Policed] = []
-
-    def accept(staged: Path) -> None:
-        if policing:
-            policed.append(policing.staged(staged, f"{locked.lock.name} {locked.lock.version}", progress))
-
-    with open_ledger(context.store, locked.lock.channel) as ledger:
-        if sequence is None and not ledger.issued:
-            _note_first(locked.lock.channel)
-        number = _number(ledger, epoch, sequence)
-        edition = Edition(number, created, created + expires_in, roots)
-        built = build_bundle(
-            locked.lock,
-            locked.data,
-            out=out,
-            edition=edition,
-            ledger=ledger,
-            signers=signers,
-            replace=replace,
-            context=context,
-            base=base,
-            patch=patch,
-            accept=accept,
-        )
-    surveyed = survey(built.envelope, trusted)
+    context = open_context(given.lock.target, given.locked.directory, progress, given.locked.logins)
+    base = _base(bases, patch, context.store, given.lock.audience)
+    staged = _Staged(policing, f"{given.lock.name} {given.lock.version}", progress)
+    built = _build(given, numbering, context, base, staged, out=out, replace=replace, patch=patch)
+    surveyed = survey(built.envelope, given.root)
     if not as_json:
         with redirect_stdout(sys.stderr) if tar == STDOUT else nullcontext():
             _show(built, surveyed, base, patch=patch)
-            for line in policed[0].lines() if policed else ():
-                click.echo(printable(line))
-            _show_installer(built, carried_installer(locked.lock))
+            _show_policy(staged.policed)
+            _show_installer(built, carried_installer(given.lock))
     if tar:
         _write_tar(built, surveyed, volume_size or MEDIA["stream"], tar, progress)
     volumes = _split(built, surveyed, volume_size, progress, quiet=as_json) if volume_size and not tar else []
     if as_json:
-        policy = policed[0].document if policed else None
-        emit(_document(built, surveyed) | {"volumes": [str(v) for v in volumes], "policy": policy})
+        emit(_document(built, surveyed, volumes, staged.policed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is built, and who signs it under which root; `roots` are those that travel along."""
+
+    locked: LockedManifest
+    root: Root
+    roots: Mapping[int, bytes]
+    signers: Sequence[Signer]
+
+    @property
+    def lock(self) -> Lock:
+        return self.locked.lock
+
+
+def _read(manifest: Path, root: Path, keys: Sequence[Path], source: PassphraseSource) -> _Given:
+    locked = read_locked(manifest)
+    trusted = read_root(root)
+    roots = roots_beside(root, trusted)
+    return _Given(locked, trusted, roots, load_signers(keys, trusted, source))
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbering:
+    """What tells the bundle from others of its lock, as it was asked; None for what the ledger decides."""
+
+    epoch: int | None
+    sequence: int | None
+    created: datetime
+    expires_in: timedelta
+
+    def edition(self, ledger: Ledger, channel: str, roots: Mapping[int, bytes]) -> Edition:
+        if self.sequence is None and not ledger.issued:
+            _note_first(channel)
+        epoch = ledger.epoch() if self.epoch is None else self.epoch
+        number = Floor(epoch, self.sequence or ledger.next_sequence(epoch))
+        return Edition(number, self.created, self.created + self.expires_in, roots)
+
+
+def _base(names: Sequence[str], patch: bool, store: Store, audience: Sequence[str]) -> KnownBase | None:
+    if patch and not names:
+        raise click.UsageError("--patch compares with what --base BASE has")
+    return chosen_base(names, store, audience)
+
+
+class _Staged:
+    """What the policy says of the bundle that is laid out as `name`; None where none was given."""
+
+    def __init__(self, policing: "Policing | None", name: str, progress: Progress) -> None:
+        self._policing = policing
+        self._name = name
+        self._progress = progress
+        self.policed: Policed | None = None
+
+    def accept(self, bundle: Path) -> None:
+        """Raises PolicyError where the policy is broken."""
+        if self._policing:
+            self.policed = self._policing.staged(bundle, self._name, self._progress)
+
+
+def _build(
+    given: _Given,
+    numbering: _Numbering,
+    context: Context,
+    base: KnownBase | None,
+    staged: _Staged,
+    *,
+    out: Path,
+    replace: bool,
+    patch: bool,
+) -> Built:
+    """Number the bundle and make it, while nobody else numbers one of its channel."""
+    with open_ledger(context.store, given.lock.channel) as ledger:
+        return build_bundle(
+            given.lock,
+            given.locked.data,
+            out=out,
+            edition=numbering.edition(ledger, given.lock.channel, given.roots),
+            ledger=ledger,
+            signers=given.signers,
+            replace=replace,
+            context=context,
+            base=base,
+            patch=patch,
+            accept=staged.accept,
+        )
 
 
 def _split(
@@ -215,11 +279,6 @@ def _all_signed(built: Built, surveyed: Surveyed, options: str) -> bool:
     return False
 
 
-def _number(ledger: Ledger, epoch: int | None, sequence: int | None) -> Floor:
-    epoch = ledger.epoch() if epoch is None else epoch
-    return Floor(epoch, sequence or ledger.next_sequence(epoch))
-
-
 def _note_first(channel: str) -> None:
     """A store that was lost or is another host's would number from 1 again, which a site refuses."""
     click.echo(
@@ -240,7 +299,9 @@ def _creation_time() -> datetime:
         raise InputError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {epoch[:40]!r}") from None
 
 
-def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
+def _document(
+    built: Built, surveyed: Surveyed, volumes: Sequence[Path], policed: "Policed | None"
+) -> dict[str, object]:
     stated = built.statement
     return {
         "bundle": str(built.path),
@@ -256,6 +317,8 @@ def _document(built: Built, surveyed: Surveyed) -> dict[str, object]:
         "fetched_bytes": built.fetched_bytes,
         "base": base_document(stated),
         **signature_state(surveyed),
+        "volumes": [str(volume) for volume in volumes],
+        "policy": policed.document if policed else None,
     }
 
 
@@ -277,6 +340,11 @@ def _show(built: Built, surveyed: Surveyed, base: KnownBase | None, *, patch: bo
         click.echo(f"  {of} {printable(base.what)}")
     click.echo(f"{stated.place}, expires {render_instant(stated.expires_at)}")
     show_signatures(surveyed, built.path)
+
+
+def _show_policy(policed: "Policed | None") -> None:
+    for line in policed.lines() if policed else ():
+        click.echo(printable(line))
 
 
 def _show_installer(built: Built, file: LockedFile | None) -> None:
