@@ -67,12 +67,11 @@ class RegistryAuth(AuthBase):
         if response.status_code != 401 or origin(response.url) != self._origin:
             return response
         refused = response.request.headers.get("Authorization", "")
-        challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
-        with self._lock:
-            # Another thread may have renewed the token since this request was sent.
-            if self._header in ("", refused):
-                self._header = self._authorization(challenges)
-            header = self._header
+        try:
+            header = self._renewed(refused, response.headers.get("WWW-Authenticate", ""))
+        except BaseException:
+            response.close()  # whoever asked never sees it
+            raise
         if not header or header == refused:
             return response
         response.raw.read(MAX_TOKEN)  # what is read whole leaves its connection to the next request
@@ -83,6 +82,15 @@ class RegistryAuth(AuthBase):
         answer.history.append(response)
         answer.request = again
         return answer
+
+    def _renewed(self, refused: str, challenge: str) -> str:
+        """The Authorization header after one was refused."""
+        challenges = parse_challenges(challenge)
+        with self._lock:
+            # Another thread may have renewed the token since this request was sent.
+            if self._header in ("", refused):
+                self._header = self._authorization(challenges)
+            return self._header
 
     def _authorization(self, challenges: tuple[Challenge, ...]) -> str:
         """The Authorization header that answers, or '' where there is nothing to answer with."""

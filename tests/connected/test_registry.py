@@ -1,8 +1,10 @@
 """Pulls from a real docker-registry: plain, htpasswd, TLS with an own CA, bearer tokens; what goes wrong."""
 
+import gc
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -203,6 +205,27 @@ def test_bearer_tokens_with_a_password(tmp_path: Path, monkeypatch: pytest.Monke
         log_in(monkeypatch, tmp_path, running.host, "me", PASSWORD)
         assert pull(f"{running.host}/private:1", tmp_path / "pulled").root == layout.digest
     assert tokens.asked[-1] == "basic"
+
+
+def test_where_no_token_is_given_the_connection_that_asked_for_one_is_closed(tmp_path: Path) -> None:
+    """Not by whoever collects garbage, to whom it may be a socket that nobody closed."""
+    tokens = TokenServer(tmp_path / "token.pem", user=("me", PASSWORD))
+    with tokens.running(), registry(tmp_path / "registry", token=tokens) as running:
+        with pytest.raises(SourceError, match="gave no token") as refused:
+            pull(f"{running.host}/private:1", tmp_path / "anonymous")
+        assert connected(running.host) == []
+    assert refused.tb, "all that it had open is still there"
+
+
+def connected(host: str) -> list[socket.socket]:
+    """The sockets of this process whose other end is there."""
+    held = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]
+    address, _, port = host.partition(":")
+    return [one for one in held if not _listens(one) and one.getpeername() == (address, int(port))]
+
+
+def _listens(one: socket.socket) -> bool:
+    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def test_identity_tokens_are_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
