@@ -93,12 +93,17 @@ def test_a_host_that_does_not_answer_is_not_asked_for_every_wheel(tmp_path: Path
                     hung_up.append(other.accept()[0])
                     hung_up[-1].close()
 
-        threading.Thread(target=hang_up, daemon=True).start()
+        hanging_up = threading.Thread(target=hang_up)
+        hanging_up.start()
         wanted = [f"package-{number}" for number in range(12)]
         for name in wanted:
             index.add(*make_wheel(name, "1.0"), provenance_url=f"http://{host}/{name}")
         request = request_for(*wanted, index_url=index.url)
-        artifact = wheels.resolve(request, None, context_at(tmp_path, provenance=True)).artifact
+        try:
+            artifact = wheels.resolve(request, None, context_at(tmp_path, provenance=True)).artifact
+        finally:
+            other.shutdown(socket.SHUT_RDWR)  # closing it would not wake who waits in accept
+            hanging_up.join()
     assert isinstance(artifact, WheelsArtifact)
     assert {p.provenance.reason for p in artifact.packages if p.provenance} == {f"{host} could not be asked"}
     assert 0 < len(hung_up) <= 4  # as many as are asked at once

@@ -77,6 +77,7 @@ class FaultServer:
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.seen: list[Seen] = []
+        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._http = _Server(("127.0.0.1", 0), _Handler)
         self._http.faults = self
@@ -110,6 +111,8 @@ class FaultServer:
         return [seen for seen in self.seen if seen.path == path]
 
     def close(self) -> None:
+        """No answer that is still to come comes any more."""
+        self.closing.set()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -153,8 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, self.path, headers, self.rfile.read(length))
         served, fault = self.server.faults.note(seen)
-        time.sleep(fault.silent)
-        if served is None:
+        if self.server.faults.closing.wait(fault.silent):
+            self.close_connection = True
+        elif served is None:
             self._empty(404, fault)
         elif fault.redirect:
             headers = {"Location": fault.redirect, "Content-Length": str(fault.extra)}
