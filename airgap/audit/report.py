@@ -18,7 +18,7 @@ from airgap.audit.report_details import (
     wheels_section,
 )
 from airgap.audit.report_pictures import pictures_section
-from airgap.audit.report_policy import exceptions, policy_facts, policy_section, vulnerabilities_section
+from airgap.audit.report_policy import ROW, exceptions, policy_facts, policy_section, vulnerabilities_section
 from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
 from airgap.audit.vulnerabilities import UNKNOWN, VULNERABLE
@@ -28,6 +28,9 @@ from airgap.units import amount, human_bytes, noun
 
 ON_COVER = 6
 """Kinds of findings that the first page names; every finding follows it."""
+
+ON_SHEET, BUNDLE = 60, 24
+"""Halves of a line on paper: what fits beside one bundle, and what each further one takes of that."""
 
 TITLES = {
     **{rule.code: rule.title for rule in findings.RULES},
@@ -94,12 +97,19 @@ def _cover(audit: Audit, beside: Sequence[Beside]) -> Html:
         _counts(audit),
         *(_bundle(bundle) for bundle in audit.subject.bundles),
         facts([*_read(audit), *_since(audit), *_verdicts(audit), *policy_facts(audit)]),
-        exceptions(audit),
+        exceptions(audit, _room(audit)),
         _worst(audit),
         element("div", _beside(beside), _signature(), kind="signed"),
         element("nav", *(Html(f'<a href="#{anchor}">{text(head)}</a>') for anchor, head in SECTIONS)),
         kind="cover",
     )
+
+
+def _room(audit: Audit) -> int:
+    """What is left for exceptions, in halves of a line, so that the page stays one sheet."""
+    said = len([*_read(audit), *_since(audit), *_verdicts(audit)])
+    kinds = min(len(_kinds(audit)), ON_COVER + 1)
+    return ON_SHEET - ROW * (said + kinds) - BUNDLE * (len(audit.subject.bundles) - 1)
 
 
 def _counts(audit: Audit) -> Html:
@@ -194,10 +204,7 @@ def _first(reasons: tuple[str, ...]) -> str:
 
 def _worst(audit: Audit) -> Html:
     """A row a kind of finding, the worst first: many of one kind hide no other."""
-    kinds: dict[str, list[Finding]] = {}
-    for finding in _ordered(audit.findings):
-        if finding.severity is not Severity.INFO:
-            kinds.setdefault(finding.code, []).append(finding)
+    kinds = _kinds(audit)
     head = element("h3", text("What was found"))
     if not kinds:
         return join((head, element("p", tag("nothing", "good"), text(" No error and no warning."))))
@@ -210,6 +217,14 @@ def _worst(audit: Audit) -> Html:
     )
     columns = [Column("severity"), Column("times", number=True), Column("what"), Column("where")]
     return join((head, table(columns, rows), *more))
+
+
+def _kinds(audit: Audit) -> dict[str, list[Finding]]:
+    kinds: dict[str, list[Finding]] = {}
+    for finding in _ordered(audit.findings):
+        if finding.severity is not Severity.INFO:
+            kinds.setdefault(finding.code, []).append(finding)
+    return kinds
 
 
 def _kind(alike: Sequence[Finding]) -> str:

@@ -1,14 +1,24 @@
 """What the report says of policy and vulnerabilities: exceptions on the first page, all of it after."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from itertools import accumulate
 
 from airgap.audit.answers import PolicyFact, Violation, VulnerabilityData, Waiver
 from airgap.audit.evidence import Audit
 from airgap.audit.page import Column, Html, code, element, join, section, table, tag, text
 from airgap.audit.rating import Rating
 from airgap.units import amount
+
+MOST_WAIVERS = 12
+"""On the first page, however much room there is."""
+
+ROWS = 5
+"""Broken rules that have a row on the first page; it names the others."""
+
+ROW, NOTE = 3, 4
+"""Halves of a line on paper: a row of one line, and a line between tables."""
 
 _STYLE = {Rating.CRITICAL: "error", Rating.HIGH: "error", Rating.LOW: "info", Rating.NONE: "info"}
 
@@ -73,20 +83,46 @@ def _verdict(audit: Audit) -> Html:
     return join((verdict, text(f" {fact.where}: {fact.summary}, sha256 "), code(fact.sha256)))
 
 
-def exceptions(audit: Audit) -> Html:
-    """For the page that is signed: who let pass what, and what nobody did."""
+def exceptions(audit: Audit, room: int) -> Html:
+    """For the page that is signed: who let pass what, and what nobody did.
+
+    `room` is what is left of the sheet for rows, in halves of a line. How many there are is always said;
+    what does not fit is under Policy.
+    """
     fact = audit.policy
     if fact is None or not (fact.waivers or fact.broken):
         return Html("")
-    parts = [element("h3", text("Exceptions"))]
+    broken = _by_rule(fact.broken)
+    said = f"{amount(len(fact.waivers), 'waiver')}, {amount(len(broken), 'broken rule')}"
+    parts = [element("h3", text(f"Exceptions: {said}"))]
     if fact.waivers:
-        parts.append(_waivers(fact))
-    if fact.broken:
-        parts.append(_violations(fact.broken))
+        taken = ROW * min(len(broken), ROWS) + NOTE * _lines(_without_row(broken), 100)
+        parts.append(_some_waivers(fact, room - taken))
+    if broken:
+        parts.append(_violations(broken))
     return join(parts)
 
 
-def _waivers(fact: PolicyFact) -> Html:
+def _some_waivers(fact: PolicyFact, room: int) -> Html:
+    """Those that let something pass first, as many as there is room for."""
+    ordered = sorted(fact.waivers, key=lambda waiver: not waiver.used)
+    heights = (2 * _lines(f"{one.subject}{_why(one)}{one.name}", 55) + 1 for one in ordered)
+    ends = list(accumulate(heights))
+    if ends[-1] <= room and len(ordered) <= MOST_WAIVERS:
+        return _waivers(fact, ordered)
+    count = min(sum(end <= room - NOTE for end in ends), MOST_WAIVERS)
+    rest = len(ordered) - count
+    left = f"and {rest} more waivers, under Policy" if count else f"{amount(rest, 'waiver')}, under Policy"
+    link = element("p", Html(f'<a href="#policy">{text(left)}</a>'), kind="soft")
+    return join((_waivers(fact, ordered[:count]), link)) if count else link
+
+
+def _lines(said: str, characters: int) -> int:
+    """How many lines of paper it takes, of so many characters each."""
+    return -(-len(said) // characters)
+
+
+def _waivers(fact: PolicyFact, waivers: Sequence[Waiver]) -> Html:
     """Who let pass what, and how often: a waiver for anything may stand for hundreds."""
     passed = Counter(_known_by(one.waived) for one in fact.violations if one.waived)
     columns = [
@@ -98,13 +134,17 @@ def _waivers(fact: PolicyFact) -> Html:
             code(waiver.rule),
             text(waiver.subject),
             text(passed[_known_by(waiver)]),
-            text(waiver.reason + (f" ({waiver.note})" if waiver.note else "")),
+            text(_why(waiver)),
             text(waiver.name),
             text(waiver.expires),
         ]
-        for waiver in fact.waivers
+        for waiver in waivers
     )
     return table(columns, rows)
+
+
+def _why(waiver: Waiver) -> str:
+    return waiver.reason + (f" ({waiver.note})" if waiver.note else "")
 
 
 def _known_by(waiver: Waiver) -> tuple[str, str, date]:
@@ -112,15 +152,25 @@ def _known_by(waiver: Waiver) -> tuple[str, str, date]:
     return waiver.rule, waiver.subject, waiver.expires
 
 
-def _violations(violations: Sequence[Violation]) -> Html:
-    """A row a rule, so that none is hidden behind the many of another."""
+def _by_rule(violations: Sequence[Violation]) -> Mapping[str, Sequence[Violation]]:
     by_rule: dict[str, list[Violation]] = {}
     for one in violations:
         by_rule.setdefault(one.rule, []).append(one)
-    rows = ([tag(rule, "error"), text(len(broken)), _first_of(broken)] for rule, broken in by_rule.items())
-    return table(
-        [Column("broken rule", whole=True), Column("times", number=True), Column("where and why")], rows
-    )
+    return by_rule
+
+
+def _violations(by_rule: Mapping[str, Sequence[Violation]]) -> Html:
+    """A row a rule, so that none is hidden behind the many of another; of the last the name alone."""
+    columns = [Column("broken rule", whole=True), Column("times", number=True), Column("where and why")]
+    some = list(by_rule.items())[:ROWS]
+    rows = ([tag(rule, "error"), text(len(broken)), _first_of(broken)] for rule, broken in some)
+    rest = _without_row(by_rule)
+    return join((table(columns, rows), *([element("p", text(rest), kind="soft")] if rest else ())))
+
+
+def _without_row(by_rule: Mapping[str, Sequence[Violation]]) -> str:
+    others = [f"{rule} ({len(broken)})" for rule, broken in list(by_rule.items())[ROWS:]]
+    return f"and {', '.join(others)}, under Policy" if others else ""
 
 
 def _first_of(broken: Sequence[Violation]) -> Html:
@@ -129,7 +179,7 @@ def _first_of(broken: Sequence[Violation]) -> Html:
 
 
 def policy_section(audit: Audit) -> Html:
-    """Every violation of the policy that nobody waived, and how many somebody did."""
+    """Every violation of the policy that nobody waived, how many somebody did, and every waiver."""
     fact = audit.policy
     if fact is None:
         return section("policy", "Policy", element("p", text("None was given."), kind="soft"))
@@ -138,4 +188,6 @@ def policy_section(audit: Audit) -> Html:
     waived = len(fact.violations) - len(fact.broken)
     said = f"{amount(len(rows), 'violation')}, and {waived} that are waived: report.json names each."
     note = element("p", text(said), kind="soft")
-    return section("policy", "Policy", note, *([table(columns, rows, "report.json")] if rows else []))
+    listed = [table(columns, rows, "report.json")] if rows else []
+    waivers = [_waivers(fact, fact.waivers)] if fact.waivers else []
+    return section("policy", "Policy", note, *listed, *waivers)

@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from airgap.audit.answers import PolicyFact, VerdictFact, Violation, Waiver
 from airgap.audit.evidence import Audit, EntryPoint, Signing
 from airgap.audit.page import MOST_PRINTED
+from airgap.audit.policy import RULES
 from airgap.audit.report import SECTIONS, Beside, render_report
 from airgap.audit.report_pictures import licences
 from airgap.model import Finding, Kind, Severity, Sha256
@@ -162,7 +163,33 @@ def exceptional() -> Audit:
     )
 
 
-@pytest.mark.parametrize("subject", [audit(), exceptional()], ids=["ordinary", "exceptional"])
+def waived(subject: Audit, count: int, reason: str = "free software") -> Audit:
+    """With so many waivers; a policy may have hundreds."""
+    waiver = Waiver("licences.allowed", "", reason, "Jane Doe", date(2027, 3, 31))
+    waivers = tuple(replace(waiver, subject=f"engine: lib{n}-*") for n in range(count))
+    policy = subject.policy or PolicyFact("policy.toml", Sha256("a" * 64), ("licences.allowed",), (), ())
+    return replace(subject, policy=replace(policy, waivers=waivers))
+
+
+def broken() -> Audit:
+    """With all rules broken, and as exceptional as that."""
+    violations = tuple(Violation(rule, "engine", "what breaks it") for rule in RULES)
+    policy = PolicyFact("policy.toml", Sha256("a" * 64), (), (), violations)
+    return replace(exceptional(), policy=policy)
+
+
+CROWDED = {
+    "ordinary": audit(),
+    "exceptional": exceptional(),
+    "waived": waived(audit(), 60),
+    "waived at length": waived(audit(), 60, "read by hand, and accepted, " * 9),
+    "exceptional and waived": waived(exceptional(), 60),
+    "all rules broken and waived": waived(broken(), 60),
+    "three bundles": waived(audit(subject=replace(audit().subject, bundles=(bundle(),) * 3)), 60),
+}
+
+
+@pytest.mark.parametrize("subject", CROWDED.values(), ids=CROWDED)
 def test_on_paper_the_page_to_sign_stands_alone(
     browser: webdriver.Chrome, subject: Audit, tmp_path: Path
 ) -> None:
@@ -173,15 +200,37 @@ def test_on_paper_the_page_to_sign_stands_alone(
     first, second, *_ = subprocess.run(
         ["pdftotext", "-layout", pdf, "-"], check=True, capture_output=True, text=True
     ).stdout.split("\f")
-    assert "Audit of serving 2026.11" in first
+    assert "Audit of s" in first
     assert "Signature" in first
     assert all(one.sha256 in first for one in BESIDE), "what the signature is for, too"
+    if subject.policy:
+        assert f"Exceptions: {len(subject.policy.waivers)} waivers" in first
+        assert all(one.rule in first for one in subject.policy.broken)
     assert "Pictures" not in first
     assert second.strip().startswith("Pictures")
 
 
 def first_page(subject: Audit) -> str:
     return render_report(subject).partition('<section id="pictures">')[0]
+
+
+def test_of_many_waivers_the_first_page_says_how_many_and_where_they_all_are() -> None:
+    many = waived(audit(), 60)
+    assert many.policy
+    waivers = many.policy.waivers
+    used = replace(many.policy, waivers=(*waivers[:-1], replace(waivers[-1], used=True)))
+    document = render_report(replace(many, policy=used))
+    first, _, rest = document.partition('<section id="policy">')
+    cover = Reader(first.partition("<section")[0]).shown
+    assert "Exceptions: 60 waivers, 0 broken rules" in cover
+    shown = [n for n in range(60) if f"lib{n}-*" in cover]
+    assert shown == [*range(11), 59], "what lets something pass comes first"
+    assert '<a href="#policy">and 48 more waivers, under Policy</a>' in first
+    listed = Reader(rest.partition("</section>")[0]).shown
+    assert all(f"lib{n}-*" in listed for n in range(60))
+    assert "more waivers" not in first_page(waived(audit(), 12))
+    longest = waived(audit(), 2, "word " * 400)
+    assert '<a href="#policy">2 waivers, under Policy</a>' in first_page(longest)
 
 
 def test_the_first_page_says_who_signed_and_who_did_not() -> None:
