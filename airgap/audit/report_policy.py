@@ -112,8 +112,8 @@ def _some_waivers(fact: PolicyFact, room: int) -> Html:
         return _waivers(fact, ordered)
     count = min(sum(end <= room - NOTE for end in ends), MOST_WAIVERS)
     rest = len(ordered) - count
-    left = f"and {rest} more waivers, under Policy" if count else f"{amount(rest, 'waiver')}, under Policy"
-    link = element("p", Html(f'<a href="#policy">{text(left)}</a>'), kind="soft")
+    left = f"and {amount(rest, 'more waiver')}" if count else amount(rest, "waiver")
+    link = element("p", Html(f'<a href="#policy">{text(left)}, under Policy</a>'), kind="soft")
     return join((_waivers(fact, ordered[:count]), link)) if count else link
 
 

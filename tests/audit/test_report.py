@@ -229,6 +229,7 @@ def test_of_many_waivers_the_first_page_says_how_many_and_where_they_all_are() -
     listed = Reader(rest.partition("</section>")[0]).shown
     assert all(f"lib{n}-*" in listed for n in range(60))
     assert "more waivers" not in first_page(waived(audit(), 12))
+    assert "and 1 more waiver, under" in first_page(waived(audit(), 13))
     longest = waived(audit(), 2, "word " * 400)
     assert '<a href="#policy">2 waivers, under Policy</a>' in first_page(longest)
 
