@@ -157,18 +157,19 @@ class Looker:
         sha256 = Sha256(stream.sha256)
         self.seen.inner.append(Inner(path, kind, stream.size, sha256, depth, executable))
 
-    def small(self, data: bytes, path: str, depth: int, *, executable: bool = False) -> None:
+    def small(self, data: memoryview, path: str, depth: int, *, executable: bool = False) -> None:
         """As `file`, of bytes that are all here: of most nothing more is asked than type and digest."""
-        kind = sniff(data[:HEAD], len(data), path or self._name)
-        if kind in self._opened or 0 < len(data) <= self._keep(path):
+        size = len(data)
+        kind = sniff(bytes(data[:HEAD]), size, path or self._name)
+        if kind in self._opened or 0 < size <= self._keep(path):
             stream = Hashed(io.BytesIO(data), self._budget)
-            self.file(stream, path, depth, executable=executable, size=len(data))
+            self.file(stream, path, depth, executable=executable, size=size)
             return
         self._budget.name()
-        self._budget.spend(len(data))
+        self._budget.spend(size)
         self._judge_type(path, kind)
         sha256 = Sha256(hashlib.sha256(data).hexdigest())
-        self.seen.inner.append(Inner(path, kind, len(data), sha256, depth, executable))
+        self.seen.inner.append(Inner(path, kind, size, sha256, depth, executable))
 
     def _inside(self, stream: Peeking, path: str, kind: str, size: int, depth: int) -> None:
         self._judge_type(path, kind)
@@ -262,7 +263,7 @@ class Looker:
             if not self._is_package and code.TORCHSCRIPT.fullmatch(member.path):
                 self.seen.notice(findings.MODEL_CODE, f"{base}{member.path}", "code of a TorchScript module")
             if member.size <= STEP and (data := archive.whole(member)) is not None:
-                self.small(data, f"{base}{member.path}", depth + 1)
+                self.small(memoryview(data), f"{base}{member.path}", depth + 1)
                 continue
             stream = Hashed(Chunks(archive.open(member.path)), self._budget)
             self.file(stream, f"{base}{member.path}", depth + 1, size=member.size)
@@ -293,7 +294,7 @@ class Looker:
             if entry.kind is not EntryKind.FILE:
                 self._budget.name()
             elif (data := tar.held()) is not None:
-                copy = data if wanted else None
+                copy = bytes(data) if wanted else None
                 name = base + entry.path.removeprefix("./")
                 self.small(data, name, depth + 1, executable=bool(entry.mode & 0o111))
             else:

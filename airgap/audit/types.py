@@ -201,11 +201,12 @@ def _text(head: bytes) -> str:
         return PRIVATE_KEY
     if head.translate(None, _TEXT):
         return "data"
-    try:
-        head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:
-            return "data"
+    if not head.isascii():
+        try:
+            head.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if error.start < len(head) - 3:
+                return "data"
     start = head.lstrip()[:64].lower()
     if start[:1] == b"{" or _ARRAY.match(start):
         return "json"

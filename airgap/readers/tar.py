@@ -123,12 +123,15 @@ class TarStream:
         """The next bytes behind the archive's end, at most `count`; b'' at the end of the stream."""
         return self._next(count)
 
-    def held(self) -> bytes | None:
-        """The current entry whole, where all of it was read ahead already; else None, and nothing is read."""
+    def held(self) -> memoryview | None:
+        """The current entry whole, where all of it was read ahead already; else None, and nothing is read.
+
+        It is not copied: what was read ahead stays in memory as long as somebody holds a part of it.
+        """
         end = self._at + self._left
         if end > len(self._held):
             return None
-        data = self._held[self._at : end]
+        data = memoryview(self._held)[self._at : end]
         self._at, self._left = end, 0
         return data
 
@@ -160,17 +163,17 @@ class TarStream:
             raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
         if found is EntryKind.FILE and kind != b"S" and path.endswith("/"):
             found = EntryKind.DIRECTORY  # how tar wrote directories before it had a type for them
-        mode, uid, gid = _lenient(header[100:108]), _lenient(header[108:116]), _lenient(header[116:124])
+        mode, uid, gid = _owned(header[100:124])
         if found is not EntryKind.FILE:
             target = extended.get("linkpath") or _text(header[157:257])
-            return Entry(path, found, 0, target, mode=mode & 0o7777, uid=uid, gid=gid)
+            return Entry(path, found, 0, target, mode=mode, uid=uid, gid=gid)
         if "size" in extended:
             size = self._decimal(extended["size"])
         sparse = kind == b"S" or (bool(extended) and any(key.startswith("GNU.sparse") for key in extended))
         if kind == b"S":
             self._skip_sparse_map(header)
         capable = not _CAPABILITY.isdisjoint(extended)
-        return Entry(path, found, size, "", sparse, mode & 0o7777, uid, gid, capable)
+        return Entry(path, found, size, "", sparse, mode, uid, gid, capable)
 
     def _extension(self, kind: bytes, size: int) -> dict[str, str]:
         if size > MAX_EXTENDED:
@@ -209,14 +212,14 @@ class TarStream:
 
     def _number(self, field: bytes, name: str) -> int:
         """Octal digits, or with the first bit set a binary number (GNU)."""
-        if field[:1] == b"\x80":
-            value = int.from_bytes(field[1:], "big")
-        else:
+        if field[0] == 0x80:
+            return self._capped(int.from_bytes(field[1:], "big"))
+        digits = field.rstrip(b"\0 ")
+        if digits.strip(b"01234567"):  # not as nearly all writers have it
             digits = field.split(b"\0", 1)[0].strip()
             if digits.strip(b"01234567"):
                 raise InputError(f"{self.what}: a tar header whose {name} is {field!r}, no number")
-            return int(digits or b"0", 8)  # of twelve digits at most
-        return self._capped(value)
+        return int(digits or b"0", 8)  # of twelve digits at most
 
     def _decimal(self, text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) < 20):
@@ -276,7 +279,12 @@ def _checked(field: bytes) -> int:
     return _lenient(field) - 8 * 32 + sum(field)
 
 
-@lru_cache  # of each a layer has few
+@lru_cache  # of which a layer has few
+def _owned(fields: bytes) -> tuple[int, int, int]:
+    """Permission bits, user and group, which lie behind one another."""
+    return _lenient(fields[:8]) & 0o7777, _lenient(fields[8:16]), _lenient(fields[16:24])
+
+
 def _lenient(field: bytes) -> int:
     """Mode, user or group; 0 for what is no number, as builders write for an owner they do not know."""
     if field[:1] in (b"\x80", b"\xff"):
