@@ -61,6 +61,11 @@ def available() -> bool:
     return importlib.util.find_spec("license_expression") is not None
 
 
+def load() -> None:
+    """Make the list of identifiers ready, which takes a while: whoever asks first does it otherwise."""
+    _licensing()
+
+
 def expression(text: str) -> str:
     """The SPDX expression that `text` is, in SPDX's own spelling; '' when it is none or nobody can say."""
     text = text.strip()

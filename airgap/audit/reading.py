@@ -6,16 +6,16 @@ is thrown away, and the difference is the finding.
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
-from airgap.audit import findings
+from airgap.audit import findings, licences, secrets
 from airgap.audit.look import Contents, Looker, Role
 from airgap.audit.processes import Workers, possible
 from airgap.audit.streams import Forward, Peeking, Seeking
+from airgap.audit.turns import Turns
 from airgap.audit.types import HEAD, sniff
 from airgap.audit.wheel_seen import kept_of_wheel, read_seen
 from airgap.errors import InputError, IntegrityError
@@ -88,22 +88,22 @@ def read_blobs(
     stop = threading.Event()
     workers = Workers(_apart, media, stop) if _worth_processes(wanted, jobs) else None
 
-    def look(one: Wanted) -> Seen:
-        seen = workers.ask(one, progress) if workers and _is_packed(one) else None
-        return seen or _look(media, one, progress, stop)
+    turns = _turns(wanted, jobs if workers else max(1, jobs // 2))
 
-    longest_first = sorted(wanted, key=lambda one: -_cost(one))
+    def look() -> Seen:
+        with turns.next() as one:
+            seen = workers.ask(one, progress) if workers and _is_packed(one) else None
+            return seen or _look(media, one, progress, stop)
+
     with progress.task("auditing", sum(one.stated.size for one in wanted)), workers or nullcontext():
-        blobs = run_all([partial(look, one) for one in longest_first], jobs, stop, grace=None)
+        seen = run_all([*[look] * len(wanted), *_rules(wanted)], jobs, stop, grace=None)
+    blobs = sorted(filter(None, seen), key=lambda one: one.digest)
     return Reading(
         {seen.digest: seen.contents for seen in blobs if seen.contents},
         tuple(seen.finding for seen in blobs if seen.finding),
         sum(seen.count for seen in blobs),
     )
 
-
-UNPACKING = 8
-"""How many times longer a byte takes that is unpacked and looked into than one that is hashed alone."""
 
 WORTH_PROCESSES = 64 * 1024 * 1024
 """Packed bytes; with fewer, threads are done before processes have started."""
@@ -122,9 +122,18 @@ def _worth_processes(wanted: list[Wanted], jobs: int) -> bool:
     return jobs > 2 and len(packed) > 1 and sum(packed) >= WORTH_PROCESSES and possible()
 
 
-def _cost(one: Wanted) -> int:
-    """What takes longest comes first, so that no thread is left alone with it in the end."""
-    return one.stated.size * (UNPACKING if _is_packed(one) else 1)
+def _rules(wanted: Iterable[Wanted]) -> list[Callable[[], None]]:
+    """What loads the rules that the conclusion goes by: for a thread that has no blob left to read."""
+    roles = {one.role for one in wanted}
+    named = [licences.load] if roles & {Role.WHEEL, Role.MODEL, Role.LAYER} else []
+    return [*named, secrets.load] if roles & {Role.MODEL, Role.FILE, Role.LAYER} else named
+
+
+def _turns(wanted: Iterable[Wanted], packed_at_once: int) -> Turns[Wanted]:
+    """The largest first, so that no thread is left alone with it in the end."""
+    by_size = sorted(wanted, key=lambda one: -one.stated.size)
+    packed = [one for one in by_size if _is_packed(one)]
+    return Turns(packed, [one for one in by_size if not _is_packed(one)], packed_at_once)
 
 
 _own = threading.local()

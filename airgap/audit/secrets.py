@@ -44,6 +44,11 @@ def available() -> bool:
     return importlib.util.find_spec("detect_secrets") is not None
 
 
+def load() -> None:
+    """Make the rules ready, which takes a while: the first search does it, if nobody did before."""
+    _detectors()
+
+
 def search(path: str, text: str) -> Iterator[Secret]:
     """Every line of a text with a secret; none where detect-secrets is not installed: ask `available`."""
     for number, line in enumerate(text.split("\n"), 1):

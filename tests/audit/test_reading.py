@@ -6,6 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests import bundles
 from tests.audit.faults import SYSTEM, Entry, image, model_files, wheel
 
@@ -69,3 +71,45 @@ def test_memory_does_not_grow_with_what_is_read(tmp_path: Path) -> None:
         ]
         peaks.append(measured(bundles.write_bundle(tmp_path / "bundle", contents))[2])
     assert peaks[1] - peaks[0] < 12_000_000
+
+
+LOADED = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from airgap.audit.run import Judge, audit_bundle
+from airgap.media import Media
+from airgap.progress import Silent
+
+conclude, ready = sys.modules["airgap.audit.run"].conclude, []
+
+def concluding(*arguments, **named):
+    ready.extend(name for name in ("detect_secrets", "license_expression") if name in sys.modules)
+    return conclude(*arguments, **named)
+
+sys.modules["airgap.audit.run"].conclude = concluding
+with Media(Path(sys.argv[1])) as media:
+    envelope = media.read("bundle.dsse.json", max_bytes=1 << 24)
+    audit_bundle(media, "", Judge(datetime.now(UTC)), envelope, progress=Silent())
+print(*ready)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("wheels", "license_expression"),
+        ("files", "detect_secrets"),
+        ("image", "detect_secrets license_expression"),
+    ],
+)
+def test_the_rules_are_loaded_while_blobs_are_read(tmp_path: Path, kind: str, expected: str) -> None:
+    """Before the conclusion, which has to wait for them, and only those that it will ask."""
+    contents = {
+        "wheels": bundles.wheels("packages", dict([wheel("alpha", members={})])),
+        "files": bundles.file("data", b"\0" * 99),
+        "image": image("engine", [*SYSTEM]),
+    }
+    bundle = bundles.write_bundle(tmp_path / "bundle", [contents[kind]])
+    argv = [sys.executable, "-c", LOADED, str(bundle)]
+    assert subprocess.check_output(argv, text=True).split() == expected.split()
