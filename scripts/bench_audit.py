@@ -1,7 +1,9 @@
-"""`airgap audit` beside `airgap verify` of the same bundle, and beside what unpacking and hashing cost alone.
+"""`airgap audit` beside `airgap verify` of the same bundle, and what unpacking and hashing cost alone.
 
-What is packed here is what is installed here: distributions as wheels, Python itself as a layer. So shares of
-text and machine code are those of real bundles; weights are random bytes, which is what they look like.
+The bundles are in the page cache, or on media that give so many bytes a second: `bindfs` holds them to it,
+and forgets what it gave when it is unmounted. What is packed here is what is installed here: distributions
+as wheels, Python itself as a layer. So shares of text and machine code are those of real bundles; weights are
+random bytes, which is what they look like.
 """
 
 import base64
@@ -9,7 +11,9 @@ import csv
 import hashlib
 import io
 import os
+import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -68,38 +72,99 @@ with ThreadPoolExecutor(os.cpu_count()) as threads:
 """No file, no name and no type: sha384 of what is packed, `isal`, and sha256 of what it gives."""
 
 
+MEDIA = {"a disc, 12x Blu-ray": 54_000_000, "a stick": 150_000_000, "a fast stick": 250_000_000}
+"""Bytes a second."""
+
+
 def audit(directory: Path, scale: float, repeat: int) -> list[Row]:
-    """Wheels, an image's layer, and both beside weights: verify, audit, and the floor under it."""
+    """Cached: verify, audit, and the floor under it."""
+    rows = []
+    for name, bundle in _bundles(directory, scale):
+        alone = Contender("sha384, isal, sha256 alone", _python(UNPACK, bundle), {}, bundle.exists)
+        contenders = [*_verbs(bundle, directory / "site"), alone]
+        rows += compare(_job(name, bundle), _size(bundle), contenders, repeat=repeat, clear=lambda: None)
+    return rows
+
+
+def media(directory: Path, scale: float, repeat: int) -> list[Row]:
+    """At the speed of what bundles travel on: verify, audit, and reading alone."""
+    rows = []
+    for name, bundle in _bundles(directory, scale):
+        for medium, rate in MEDIA.items():
+            with Medium(bundle, directory / "medium", rate) as mounted:
+                read = Contender("reading alone", _python(READ, mounted.at), {}, mounted.at.exists)
+                contenders = [*_verbs(mounted.at, directory / "site"), read]
+                job = f"{_job(name, bundle)}, {medium}, {rate / 1e6:.0f} MB/s"
+                rows += compare(job, _size(bundle), contenders, repeat=repeat, clear=mounted.remount)
+    return rows
+
+
+READ = """
+import sys
+from pathlib import Path
+for path in Path(sys.argv[1]).glob("blobs/sha256/*"):
+    with open(path, "rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+"""
+
+
+class Medium:
+    """`source` as what lies at `at`, of which `rate` bytes a second can be read; a context manager."""
+
+    def __init__(self, source: Path, at: Path, rate: int) -> None:
+        self.at = at
+        self._mount = ["bindfs", "-r", f"--read-rate={rate}", str(source), str(at)]
+
+    def __enter__(self) -> "Medium":
+        self.at.mkdir(exist_ok=True)
+        subprocess.run(self._mount, check=True)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        subprocess.run(["fusermount", "-u", str(self.at)], check=True)
+
+    def remount(self) -> None:
+        """Nothing of it is cached any more."""
+        self.__exit__()
+        self.__enter__()
+
+
+def _bundles(directory: Path, scale: float) -> Iterator[tuple[str, Path]]:
+    """Wheels, an image's layer, and both beside weights, each bundle gone when the next comes."""
     wheels = bundles.wheels("packages", dict(_wheels(int(WHEELS * scale))))
     layer = image("python", list(_files(Path(sys.base_prefix), int(LAYER * scale))))
     shard = int(WEIGHTS * scale) // SHARDS
     weights = bundles.model("weights", {f"part-{n}.safetensors": _weights(shard) for n in range(SHARDS)})
-    rows = []
+    bundles.pin(directory / "site")
     for name, contents in {
         "wheels": [wheels],
         "an image": [layer],
         "weights, both": [weights, wheels, layer],
     }.items():
-        place = directory / name.replace(", ", "-").replace(" ", "-")
-        bundle = bundles.write_bundle(place / "bundle", contents)
-        rows += _compare(name, bundle, bundles.pin(place / "site"), repeat)
-    return rows
+        bundle = bundles.write_bundle(directory / "bundle", contents)
+        yield name, bundle
+        shutil.rmtree(bundle)
 
 
-def _compare(name: str, bundle: Path, site: Path, repeat: int) -> list[Row]:
-    size = sum(path.stat().st_size for path in (bundle / "blobs" / "sha256").iterdir())
-    contenders = [
-        Contender(
-            f"airgap {verb}",
-            [sys.executable, "-m", "airgap", verb, str(bundle), "--site", str(site)],
-            {},
-            bundle.exists,
-        )
+def _verbs(bundle: Path, site: Path) -> list[Contender]:
+    run = [sys.executable, "-m", "airgap"]
+    return [
+        Contender(f"airgap {verb}", [*run, verb, str(bundle), "--site", str(site)], {}, bundle.exists)
         for verb in ("verify", "audit")
     ]
-    alone = [sys.executable, "-c", UNPACK, str(bundle)]
-    contenders.append(Contender("sha384, isal, sha256 alone", alone, {}, bundle.exists))
-    return compare(f"{name}, {size / 1e6:.0f} MB", size, contenders, repeat=repeat, clear=lambda: None)
+
+
+def _python(code: str, bundle: Path) -> list[str]:
+    return [sys.executable, "-c", code, str(bundle)]
+
+
+def _size(bundle: Path) -> int:
+    return sum(path.stat().st_size for path in (bundle / "blobs" / "sha256").iterdir())
+
+
+def _job(name: str, bundle: Path) -> str:
+    return f"{name}, {_size(bundle) / 1e6:.0f} MB"
 
 
 def _wheels(most: int) -> Iterator[tuple[str, bytes]]:
