@@ -4,9 +4,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Event, Thread, current_thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -43,34 +43,41 @@ def run_all(
     The first failure is raised as it is, Ctrl-C too, after `stop` was set and the others had `grace`
     seconds to end; None waits for them however long it takes.
     """
-    futures: list[Future[Result]] = [Future() for _ in works]
-    waiting = deque(zip(works, futures, strict=True))
+    waiting = deque(enumerate(works))
+    found: dict[int, Result] = {}
+    failed: dict[int, BaseException] = {}
+    begun: list[Thread] = []
+    # Not futures: Ctrl-C amid waiting for them leaves them locked, and no thread that has one could end.
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def labour() -> None:
-        while not stop.is_set():
+        begun.append(current_thread())
+        while not (stop.is_set() or failed):
             try:
-                work, future = waiting.popleft()
+                number, work = waiting.popleft()
             except IndexError:
-                return
+                break
             try:
-                future.set_result(work())
+                found[number] = work()
             except BaseException as error:  # carried whole to the thread that waits, as executors do
-                future.set_exception(error)
+                failed[number] = error
+        ended.put(None)
 
     # Not an executor: its threads are joined at exit, however long a server keeps them waiting.
     threads = [Thread(target=labour, daemon=True) for _ in range(min(max(1, jobs), len(works)))]
     try:
         for thread in threads:
             thread.start()
-        wait(futures, return_when=FIRST_EXCEPTION)
+        for _ in threads:
+            ended.get()
+            if failed:
+                break
     finally:
         stop.set()
         deadline = None if grace is None else time.monotonic() + grace
-        for thread in threads:
-            if thread.ident:  # else it could not be started, and that is the failure
-                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    failures = [error for future in futures if future.done() and (error := future.exception())]
-    for error in failures:
-        if not isinstance(error, Stopped):
-            raise error
-    return [future.result() for future in futures]
+        for thread in begun:  # who has not, because Ctrl-C came or no more could start, does nothing now
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    for number in sorted(failed):
+        if not isinstance(failed[number], Stopped):
+            raise failed[number]
+    return [found[number] for number in range(len(works))]

@@ -1,5 +1,7 @@
 """Works spread over threads: results in order, and one failure ends all of it."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -63,3 +65,36 @@ def test_what_was_given_up_does_not_hide_why() -> None:
 
     with pytest.raises(SourceError, match="this one"):
         run_all([give_up, fail], 2, stop)
+
+
+INTERRUPTED = """
+import sys, threading
+from airgap.workers import run_all
+
+def ends_early(moment):
+    '''Ctrl-C comes at a certain call or return of one; whether it came before the works were done.'''
+    stop, before, stopped = threading.Event(), iter(range(moment)), []
+
+    def interrupt(frame, event, argument):
+        if event in ("call", "c_return") and next(before, None) is None:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    try:
+        sys.setprofile(interrupt)
+        run_all([lambda: stopped.append(stop.wait(2))] * 3, 3, stop, grace=None)
+    except (KeyboardInterrupt, RuntimeError):  # which Thread.start may make of it
+        return all(stopped)
+    finally:
+        sys.setprofile(None)
+
+moment = 0
+while ends_early(moment):
+    moment += 1
+    print(moment, flush=True)
+"""
+
+
+def test_ctrl_c_at_any_moment_ends_it() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, timeout=60, check=True)
+    assert len(done.stdout.splitlines()) > 20
