@@ -5,11 +5,9 @@ import select
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
@@ -23,7 +21,6 @@ import pytest
 from airgap.audit import processes, reading
 from airgap.audit.evidence import Audit
 from airgap.audit.processes import Workers
-from airgap.audit.reading import BlobSource, Seen, Wanted
 from airgap.audit.run import Judge, audit_bundle
 from airgap.audit.site import audit_site
 from airgap.audit.volumes import audit_volumes
@@ -36,6 +33,7 @@ from airgap.progress import Progress, Silent
 from airgap.workers import Stopped
 from tests import bundles
 from tests.audit.faults import SYSTEM, Entry, image, model_files, wheel
+from tests.audit.works import Task, killed_at_beta, work
 from tests.bundles import Content
 
 NOW = datetime.fromisoformat("2026-11-01T00:00:00+00:00")
@@ -195,40 +193,6 @@ def test_each_byte_is_read_once_by_all_of_them_together(tmp_path: Path, started:
 # ------------------------------------------------------------------ errors and deaths
 
 
-@dataclass(frozen=True)
-class Task:
-    name: str
-
-
-def work(shared: object, task: Task, progress: Progress) -> tuple[object, str]:
-    print("what a library prints", flush=True)
-    progress.advance(5)
-    match task.name:
-        case "bad.whl":
-            raise InputError("bad", problems=["one"], remedy="do")
-        case "link.whl":
-            raise NotAFileError("link")
-        case "defect.whl":
-            raise ValueError("defect")
-        case "killed.whl":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "exit.whl":
-            os._exit(3)
-        case "talks.whl":
-            progress._replies.write(b"\xff")  # type: ignore[attr-defined]
-            stay(progress)
-        case "stays.whl":
-            stay(progress)
-    return shared, task.name
-
-
-def stay(progress: Progress) -> None:
-    """Tell of progress, then be there until killed; where nobody does that, end in another way."""
-    progress.advance(processes.STEP)
-    time.sleep(20)
-    os._exit(4)
-
-
 @contextmanager
 def workers(stop: Event | None = None) -> Iterator[Workers[Task, tuple[object, str]]]:
     with Workers(work, "shared", stop or Event()) as found:
@@ -265,12 +229,6 @@ def test_one_that_dies_is_an_error_that_names_the_blob(name: str, how: str, star
     assert not any(map(alive, started))
 
 
-def killed_at_beta(media: BlobSource, one: Wanted, progress: Progress) -> Seen:
-    if one.name.startswith("beta"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return reading._apart(media, one, progress)
-
-
 def test_an_audit_ends_with_the_error_and_leaves_none(
     bundle: Path, started: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,17 +248,11 @@ def alive(process: "subprocess.Popen[bytes]") -> bool:
 # ------------------------------------------------------------------ interrupts
 
 
-def endless(media: BlobSource, one: Wanted, progress: Progress) -> Seen:
-    Path(os.environ["PIDS"], str(os.getpid())).touch()
-    while True:
-        time.sleep(60)
-
-
 AUDIT = """
 import sys
 from airgap.audit import reading
 from airgap.cli import main
-from tests.audit.test_processes import endless
+from tests.audit.works import endless
 reading.WORTH_PROCESSES, reading._apart = 0, endless
 main()
 """
@@ -310,26 +262,40 @@ main()
 def test_whoever_ends_the_audit_ends_them_all(
     tmp_path: Path, bundle: Path, sent: signal.Signals, code: int
 ) -> None:
-    (tmp_path / "pids").mkdir()
+    os.mkfifo(tmp_path / "pids")
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PIDS": str(tmp_path / "pids"), "PYTHONPATH": root}
     argv = [sys.executable, "-P", "-c", AUDIT, "audit", str(bundle), "--jobs", "3"]
-    with subprocess.Popen(
-        argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    ) as audit:
-        while len(pids := [int(path.name) for path in (tmp_path / "pids").iterdir()]) < 3:
-            assert audit.poll() is None
-            time.sleep(0.02)
-        held = [os.pidfd_open(pid) for pid in pids]
+    with ExitStack() as stack, (tmp_path / "stderr").open("wb") as stderr:
+        audit = stack.enter_context(
+            subprocess.Popen(
+                argv, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+            )
+        )
+        stack.callback(audit.kill)  # else what fails here would wait for it
+        held = three_that_work(tmp_path / "pids", audit, stack)
         os.killpg(audit.pid, sent)  # as a terminal does
         assert audit.wait(60) == code
-        assert audit.stderr
-        said = audit.stderr.read().decode()
-        assert "Traceback" not in said
-        assert ("interrupted" in said) == (sent == signal.SIGINT)
-        for descriptor in held:
-            assert select.select([descriptor], [], [], 60)[0], "it is still there"
-            os.close(descriptor)
+        for process in held:
+            assert select.select([process], [], [], 60)[0], "it is still there"
+    said = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in said
+    assert ("interrupted" in said) == (sent == signal.SIGINT)
+
+
+def three_that_work(pids: Path, audit: "subprocess.Popen[bytes]", stack: ExitStack) -> list[int]:
+    """By descriptor, which the stack closes, as soon as all three have said so."""
+
+    def closed(descriptor: int) -> int:
+        stack.callback(os.close, descriptor)
+        return descriptor
+
+    fifo, ended = closed(os.open(pids, os.O_RDWR)), closed(os.pidfd_open(audit.pid))
+    said = b""
+    while said.count(b"\n") < 3:
+        assert select.select([fifo, ended], [], [], 60)[0] == [fifo], "no three of them work"
+        said += os.read(fifo, 100)
+    return [closed(os.pidfd_open(int(pid))) for pid in said.split()]
 
 
 def test_once_it_is_to_stop_none_is_started(started: Started) -> None:
@@ -389,6 +355,6 @@ def test_modules_that_lie_on_the_medium_are_not_imported(bundle: Path) -> None:
         "from airgap.audit import reading; reading.WORTH_PROCESSES = 0; import airgap.cli; airgap.cli.main()"
     )
     argv = [sys.executable, "-P", "-c", code, "audit", ".", "--jobs", "4"]
-    done = subprocess.run(argv, cwd=bundle, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, cwd=bundle, capture_output=True, text=True, check=False, timeout=120)
     assert "findings:" in done.stdout, done.stderr
     assert not (bundle / "imported").exists()
