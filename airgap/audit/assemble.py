@@ -114,6 +114,7 @@ class Gathered:
                     source,
                     licence,
                     i.executable,
+                    i.depth,
                 )
                 for i in one.inner
             )

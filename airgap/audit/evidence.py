@@ -123,6 +123,8 @@ class FileFact:
     licence: str = ""
     executable: bool = False
     """Whether the archive marks it so."""
+    depth: int = 0
+    """How many archives it lies in, which its path does not tell: names may have a `!`, too."""
 
 
 class Ecosystem(StrEnum):

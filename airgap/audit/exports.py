@@ -76,15 +76,14 @@ def add_vulnerabilities(audit: Audit, given: Sequence[str], open_blob: OpenBlob,
 
 def exports_in(audit: Audit) -> tuple[str, ...]:
     """Names of the `[[files]]` artifacts that are zip archives of JSON documents and of nothing else."""
-    inner: dict[tuple[str, str], list[str]] = {}
+    inner: dict[str, list[str]] = {}
     for file in audit.files:
-        outer, separator, member = file.path.partition("!")
-        if separator:
-            inner.setdefault((file.artifact, outer), []).append(member)
+        if file.depth:
+            inner.setdefault(file.artifact, []).append(file.path)
     return tuple(
         name
-        for name, file in _archives(audit).items()
-        if (members := inner.get((name, file.path))) and all(member.endswith(".json") for member in members)
+        for name in _archives(audit)
+        if (members := inner.get(name)) and all(member.endswith(".json") for member in members)
     )
 
 
@@ -93,7 +92,7 @@ def _archives(audit: Audit) -> dict[str, FileFact]:
     return {
         file.artifact: file
         for file in audit.files
-        if file.artifact in kinds and file.type == "zip" and "!" not in file.path
+        if file.artifact in kinds and file.type == "zip" and not file.depth
     }
 
 

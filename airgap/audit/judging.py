@@ -141,12 +141,7 @@ def _weights(audit: Audit, policy: Policy) -> Iterator[Violation]:
     allowed = policy.weights or frozenset()
     models = {artifact.name for artifact in audit.artifacts if artifact.kind is Kind.MODEL}
     for file in audit.files:
-        if (
-            file.artifact in models
-            and "!" not in file.path
-            and _is_weights(file)
-            and file.type not in allowed
-        ):
+        if file.artifact in models and file.depth == 0 and _is_weights(file) and file.type not in allowed:
             message = f"weights in the format {file.type}; allowed are {', '.join(sorted(allowed)) or 'none'}"
             yield Violation(
                 "formats.weights",
@@ -177,7 +172,7 @@ def _hosts(audit: Audit, policy: Policy) -> Iterator[Violation]:
     images = {artifact.name for artifact in audit.artifacts if artifact.kind is Kind.CONTAINER}
     for file in audit.files:
         source = _origin(file.source)
-        if file.artifact in images or "!" in file.path or source.startswith("local:"):
+        if file.artifact in images or file.depth or source.startswith("local:"):
             continue
         host = _host(source)
         if host not in allowed:

@@ -103,10 +103,10 @@ class Contents:
 class Looker:
     """Looks into one blob of `size` bytes that was declared as `role`, under the name `name`.
 
-    `keep` says how many bytes of a path are wanted, if it has no more.
+    `keep` says how many bytes of a path at a depth are wanted, if it has no more.
     """
 
-    def __init__(self, role: Role, name: str, size: int, keep: Callable[[str], int]) -> None:
+    def __init__(self, role: Role, name: str, size: int, keep: Callable[[str, int], int]) -> None:
         self.seen = Contents(role)
         self._name = name
         self._size = size
@@ -161,7 +161,7 @@ class Looker:
         """As `file`, of bytes that are all here: of most nothing more is asked than type and digest."""
         size = len(data)
         kind = sniff(bytes(data[:HEAD]), size, path or self._name)
-        if kind in self._opened or 0 < size <= self._keep(path):
+        if kind in self._opened or 0 < size <= self._keep(path, depth):
             stream = Hashed(io.BytesIO(data), self._budget)
             self.file(stream, path, depth, executable=executable, size=size)
             return
@@ -179,7 +179,7 @@ class Looker:
             self._pickle(stream, path, kind, size)
         elif kind == "hdf5":
             self._hdf5(stream, path)
-        elif size <= self._keep(path) and (size or not path):  # nothing is to be kept of what is empty
+        elif size <= self._keep(path, depth) and (size or not path):  # nothing is to be kept of what is empty
             self.seen.kept[path] = data = _take(stream, size)
             self._text(data, path, kind)
         elif kind in _TEXTS and size <= MAX_TEXT and self.seen.role in (Role.MODEL, Role.FILE):

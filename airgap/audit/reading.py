@@ -199,7 +199,7 @@ class _Blob:
 
     def _forward(self, stream: Peeking, forward: Forward, kind: str) -> None:
         """What is read from its start. Weights are hashed at the speed of hashing: their header is enough."""
-        looker = self._looker(kind, lambda path: 0 if path else self.wanted.keep)
+        looker = self._looker(kind, lambda path, depth: 0 if depth else self.wanted.keep)
         if kind == "safetensors":
             self._header(stream, looker)
         else:
@@ -218,7 +218,7 @@ class _Blob:
     def _zip(self, media: BlobSource, path: str, head: bytes) -> None:
         """An archive's directory is at its end; `head` has been hashed already."""
         is_wheel = self.wanted.role is Role.WHEEL
-        looker = self._looker("zip", kept_of_wheel if is_wheel else lambda path: 0)
+        looker = self._looker("zip", kept_of_wheel if is_wheel else lambda path, depth: 0)
         self._progress.advance(-self.count)
         self._hasher, self.count = hashlib.sha384(), 0
         size, name = self.wanted.stated.size, self.wanted.name

@@ -61,7 +61,7 @@ def components_of(audit: Audit) -> tuple[Component, ...]:
     artifacts = {artifact.name: artifact for artifact in audit.artifacts}
     files: defaultdict[str, dict[str, FileFact]] = defaultdict(dict)
     for file in audit.files:
-        if file.artifact in artifacts and artifacts[file.artifact].kind in WHOLE:
+        if not file.depth and file.artifact in artifacts and artifacts[file.artifact].kind in WHOLE:
             files[file.artifact][file.path] = file
     listed = [_subject(audit)]
     models = {model.artifact: model for model in audit.models}
@@ -129,12 +129,8 @@ def _artifact_purl(artifact: ArtifactFact, model: ModelFact | None) -> str:
 
 
 def _parts(files: Mapping[str, FileFact]) -> Iterator[Component]:
-    """The files of one artifact by their paths, without what lies inside of one."""
-    for path in sorted(files):
-        steps = path.split("!")
-        if any("!".join(steps[:count]) in files for count in range(1, len(steps))):
-            continue
-        file = files[path]
+    """The files of one artifact by their paths."""
+    for path, file in sorted(files.items()):
         yield Component(
             f"file/{file.artifact}/{path}",
             ComponentKind.PART,

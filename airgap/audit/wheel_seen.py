@@ -28,9 +28,9 @@ class WheelSeen:
     record_problem: str = ""
 
 
-def kept_of_wheel(path: str) -> int:
+def kept_of_wheel(path: str, depth: int) -> int:
     """How many bytes of a member are kept as it passes: `.pth` files, wherever they would land."""
-    return MAX_PTH if path.endswith(".pth") and "!" not in path else 0
+    return MAX_PTH if depth == 1 and path.endswith(".pth") else 0
 
 
 def read_seen(archive: Archive, file: str) -> WheelSeen:

@@ -140,6 +140,7 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
     hooks = {
         "hooks-1.0.data/platlib/sitecustomize.py": b"print(1)\n",
         "hooks-1.0.data/data/lib/python3.11/site-packages/hooks.pth": b"import os\n",
+        "inside.zip!hooks.pth": b"import os\n",
     }
     bomb = wheel("bomb", members={"bomb/data.bin": bytes(80_000_000)})
     packages = [

@@ -26,9 +26,9 @@ def carrying(name: str = "osv", member: str = "GHSA-1.json") -> Audit:
     """An audit of a bundle with old packages, and an export as one of its files."""
     files = (
         FileFact(name, "all.zip", "zip", len(EXPORT), DIGEST),
-        FileFact(name, f"all.zip!{member}", "json", 1, Sha256("8" * 64)),
+        FileFact(name, f"all.zip!{member}", "json", 1, Sha256("8" * 64), depth=1),
         FileFact("packages", "x.whl", "zip", 1, Sha256("9" * 64)),
-        FileFact("packages", "x.whl!x.json", "json", 1, Sha256("8" * 64)),
+        FileFact("packages", "x.whl!x.json", "json", 1, Sha256("8" * 64), depth=1),
     )
     artifacts = (
         ArtifactFact("b", Kind.WHEELS, "packages", Sha256("a" * 64), 1, 1),

@@ -27,7 +27,9 @@ def see(content: Content, *, without: Sequence[Sha256] = ()) -> Gathered:
     contents: dict[Sha256, Contents] = {}
     for file in artifact.files[1:]:
         data = content.blobs[file.sha256]
-        looker = Looker(role_of(artifact, file), file.path, file.size, lambda path: 0 if path else 1 << 20)
+        looker = Looker(
+            role_of(artifact, file), file.path, file.size, lambda path, depth: 0 if depth else 1 << 20
+        )
         looker.forward(
             Peeking(io.BytesIO(data), lambda piece: None), sniff(data[:HEAD], len(data)), len(data)
         )
@@ -149,7 +151,7 @@ def test_a_kept_layer_stands_for_the_layer_itself() -> None:
     union = Union(Wish(is_evidence, 1 << 20, 1 << 20))
     for number, data in enumerate(blobs):
         content = image("e", layers[number]).artifact
-        looker = Looker(role_of(content, content.files[2]), "layer", len(data), lambda path: 0)
+        looker = Looker(role_of(content, content.files[2]), "layer", len(data), lambda path, depth: 0)
         looker.forward(Peeking(io.BytesIO(data), lambda piece: None), "gzip", len(data))
         assert looker.seen.layer
         union.apply_kept(Replay(looker.seen.layer), str(number))

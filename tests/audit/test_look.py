@@ -40,7 +40,7 @@ def zipped(stored: bool = False, /, **members: bytes) -> bytes:
 
 
 def look(data: bytes, role: Role = Role.FILE, name: str = "given") -> Contents:
-    looker = Looker(role, name, len(data), lambda path: 0)
+    looker = Looker(role, name, len(data), lambda path, depth: 0)
     kind = sniff(data[:HEAD], len(data), name)
     looker.seen.type = kind
     if kind == "zip":

@@ -225,6 +225,17 @@ def test_weights_are_of_an_allowed_format_by_content_and_by_name() -> None:
     ]  # fmt: skip
 
 
+def test_no_name_makes_a_file_look_like_one_inside_of_another() -> None:
+    inside = FileFact("tiny", "a.zip!b.bin", "data", 1, Sha256("6" * 64), depth=1)
+    named = replace(inside, path="a.zip!b.bin", depth=0)
+    rule = '[formats]\nweights = ["safetensors"]\n'
+    assert broken(rule, audit(files=(inside,), findings=())) == []
+    assert broken(rule, audit(files=(named,), findings=())) == [("formats.weights", "tiny: a.zip!b.bin")]
+    rule = "[sources]\nhosts = []\n"
+    assert broken(rule, audit(files=(inside,), findings=())) == []
+    assert broken(rule, audit(files=(named,), findings=())) == [("sources.hosts", "tiny")]
+
+
 def test_sources() -> None:
     seen = audit()
     assert broken('[sources]\nhosts = ["index.example"]\n', seen) == []

@@ -60,17 +60,21 @@ def with_licences() -> Audit:
 
 def with_files() -> Audit:
     """A model of two files and an archive, an image's layer; what lies inside of archives."""
-    paths = [
-        "weights/model.safetensors",
-        "config.json",
-        "odd!name",
-        "old.zip",
-        "old.zip!a.pkl",
-        "old.zip!b!c",
-    ]
-    inside = FileFact("engine", "layer!usr/bin/su", "elf", 4, Sha256("9" * 64))
-    files = (FileFact("tiny", path, "data", 9, Sha256(f"{n}" * 64)) for n, path in enumerate(paths))
-    return audit(files=(*audit().files, *files, replace(inside, path="layer"), inside))
+    paths = {
+        "weights/model.safetensors": 0,
+        "config.json": 0,
+        "odd!name": 0,
+        "old.zip": 0,
+        "old.zip!a.pkl": 1,
+        "old.zip!b!c": 2,
+        "old.zip!beside": 0,
+    }
+    inside = FileFact("engine", "layer!usr/bin/su", "elf", 4, Sha256("9" * 64), depth=1)
+    files = (
+        FileFact("tiny", path, "data", 9, Sha256(f"{n}" * 64), depth=depth)
+        for n, (path, depth) in enumerate(paths.items())
+    )
+    return audit(files=(*audit().files, *files, replace(inside, path="layer", depth=0), inside))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,7 @@ def test_a_model_names_its_files_and_nothing_names_what_lies_inside_of_one() -> 
             part("config.json", "1"),
             part("odd!name", "2"),
             part("old.zip", "3"),
+            part("old.zip!beside", "6"),
             part("weights/model.safetensors", "0"),
         ],
         "notes": [part("notes.txt", "5")],

@@ -46,7 +46,7 @@ def audit(**changes: object) -> Audit:
         ),
         files=(
             FileFact("packages", WHEEL_FILE, "zip", 1000, WHEEL, "https://index.example/x", "MIT"),
-            FileFact("packages", f"{WHEEL_FILE}!alpha/x.py", "text", 3, Sha256("4" * 64), "", "MIT"),
+            FileFact("packages", f"{WHEEL_FILE}!alpha/x.py", "text", 3, Sha256("4" * 64), "", "MIT", depth=1),
             FileFact("notes", "notes.txt", "text", 10, Sha256("5" * 64), "local:notes.txt"),
         ),
         packages=(
