@@ -105,7 +105,7 @@ def read_blobs(
     )
 
 
-WORTH_PROCESSES = 64 * 1024 * 1024
+WORTH_PROCESSES = 128 * 1024 * 1024
 """Packed bytes; with fewer, threads are done before processes have started."""
 
 _PACKED_NAMES = (".zip", ".whl", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".npz")
@@ -240,7 +240,7 @@ class _Blob:
             self._see(read_at(size, 1))
         self.contents = looker.seen
 
-    def _looker(self, kind: str, keep: Callable[[str], int]) -> Looker:
+    def _looker(self, kind: str, keep: Callable[[str, int], int]) -> Looker:
         looker = Looker(self.wanted.role, self.wanted.name, self.wanted.stated.size, keep)
         looker.seen.type = kind
         return looker
