@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 BLOCK = 16 * 1024
 
@@ -136,9 +137,28 @@ def fault_server() -> Iterator[FaultServer]:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+    """Closing it ends its connections, whoever waits at them, and with them its threads."""
+
+    daemon_threads = False  # those are not joined
     faults: FaultServer
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):  # it is closed
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is what these tests are about."""
@@ -228,8 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
             block = body[begin : min(begin + BLOCK, end)]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(block), block) if fault.chunked else block)
             seen.sent += len(block)
-            if fault.rate:
-                time.sleep(len(block) / fault.rate)
+            if fault.rate and self.server.faults.closing.wait(len(block) / fault.rate):
+                self.close_connection = True
+                return
         if fault.drop_after is not None:
             self._reset()
         elif fault.chunked:
