@@ -5,6 +5,7 @@ markup takes `Html`, and `text` is the one way from the one to the other.
 """
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ Html = NewType("Html", str)
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """Content-Security-Policy (CSP 3): even markup that slipped through could load and run nothing."""
+
+_MARKUP = re.compile(r"<[^>]*>")
 
 STYLE_FILE = "page.css"
 """Beside this module; it goes into every page."""
@@ -77,6 +80,12 @@ def code(value: object) -> Html:
 def tag(word: str, kind: str) -> Html:
     """A word that says how good or bad something is, in its colour and, for print, in a box."""
     return element("span", text(word), kind=f"tag {kind}")
+
+
+def lines(value: Html, characters: int) -> int:
+    """How many lines of paper some markup takes, of about so many characters each; at least one."""
+    shown = html.unescape(_MARKUP.sub("", value))
+    return max(1, -(-len(shown) // characters))
 
 
 def section(anchor: str, title: str, *inside: Html) -> Html:

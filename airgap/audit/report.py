@@ -8,7 +8,21 @@ from dataclasses import dataclass
 
 from airgap.audit import findings
 from airgap.audit.evidence import Audit, BundleFact
-from airgap.audit.page import Column, Html, code, element, facts, join, page, section, table, tag, text, tiles
+from airgap.audit.page import (
+    Column,
+    Html,
+    code,
+    element,
+    facts,
+    join,
+    lines,
+    page,
+    section,
+    table,
+    tag,
+    text,
+    tiles,
+)
 from airgap.audit.report_details import (
     artifacts_section,
     files_section,
@@ -18,7 +32,13 @@ from airgap.audit.report_details import (
     wheels_section,
 )
 from airgap.audit.report_pictures import pictures_section
-from airgap.audit.report_policy import ROW, exceptions, policy_facts, policy_section, vulnerabilities_section
+from airgap.audit.report_policy import (
+    exceptions,
+    height,
+    policy_facts,
+    policy_section,
+    vulnerabilities_section,
+)
 from airgap.audit.report_since import since_section, summary
 from airgap.audit.sbom import title
 from airgap.audit.vulnerabilities import UNKNOWN, VULNERABLE
@@ -29,8 +49,11 @@ from airgap.units import amount, human_bytes, noun
 ON_COVER = 6
 """Kinds of findings that the first page names; every finding follows it."""
 
-ON_SHEET, BUNDLE = 60, 24
+ON_SHEET, BUNDLE = 64, 24
 """Halves of a line on paper: what fits beside one bundle, and what each further one takes of that."""
+
+FACT, FOUND = 90, 80
+"""Characters of a line on paper: of a fact, and of what was found and where."""
 
 TITLES = {
     **{rule.code: rule.title for rule in findings.RULES},
@@ -107,9 +130,14 @@ def _cover(audit: Audit, beside: Sequence[Beside]) -> Html:
 
 def _room(audit: Audit) -> int:
     """What is left for exceptions, in halves of a line, so that the page stays one sheet."""
-    said = len([*_read(audit), *_since(audit), *_verdicts(audit)])
-    kinds = min(len(_kinds(audit)), ON_COVER + 1)
-    return ON_SHEET - ROW * (said + kinds) - BUNDLE * (len(audit.subject.bundles) - 1)
+    said = [*_read(audit), *_since(audit), *_verdicts(audit)]
+    always = [*policy_facts(audit), *(("", _signing(bundle)) for bundle in audit.subject.bundles)]
+    further = 2 * sum(lines(value, FACT) - 1 for _, value in always)
+    kinds = list(_kinds(audit).values())
+    found = sum(height(lines(text(_kind(one) + _where(one)), FOUND)) for one in kinds[:ON_COVER])
+    found += height(1) * (len(kinds) > ON_COVER)
+    taken = further + sum(height(lines(value, FACT)) for _, value in said) + found
+    return ON_SHEET - taken - BUNDLE * (len(audit.subject.bundles) - 1)
 
 
 def _counts(audit: Audit) -> Html:

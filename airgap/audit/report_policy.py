@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from airgap.audit.answers import PolicyFact, Violation, VulnerabilityData, Waiver
 from airgap.audit.evidence import Audit
-from airgap.audit.page import Column, Html, code, element, join, section, table, tag, text
+from airgap.audit.page import Column, Html, code, element, join, lines, section, table, tag, text
 from airgap.audit.rating import Rating
 from airgap.units import amount
 
@@ -17,8 +17,11 @@ MOST_WAIVERS = 12
 ROWS = 5
 """Broken rules that have a row on the first page; it names the others."""
 
-ROW, NOTE = 3, 4
-"""Halves of a line on paper: a row of one line, and a line between tables."""
+NOTE = 4
+"""Halves of a line on paper that a line between tables takes."""
+
+WAIVER, BROKEN, WHOLE = 55, 90, 100
+"""Characters of a line on paper: of a waiver's three columns, of where and why, and of all of it."""
 
 _STYLE = {Rating.CRITICAL: "error", Rating.HIGH: "error", Rating.LOW: "info", Rating.NONE: "info"}
 
@@ -84,10 +87,10 @@ def _verdict(audit: Audit) -> Html:
 
 
 def exceptions(audit: Audit, room: int) -> Html:
-    """For the page that is signed: who let pass what, and what nobody did.
+    """For the page that is signed: what nobody let pass, and who let pass what.
 
     `room` is what is left of the sheet for rows, in halves of a line. How many there are is always said;
-    what does not fit is under Policy.
+    what does not fit is under Policy. Waivers are last: where the reckoning is wrong, paper cuts them off.
     """
     fact = audit.policy
     if fact is None or not (fact.waivers or fact.broken):
@@ -95,31 +98,32 @@ def exceptions(audit: Audit, room: int) -> Html:
     broken = _by_rule(fact.broken)
     said = f"{amount(len(fact.waivers), 'waiver')}, {amount(len(broken), 'broken rule')}"
     parts = [element("h3", text(f"Exceptions: {said}"))]
-    if fact.waivers:
-        taken = ROW * min(len(broken), ROWS) + NOTE * _lines(_without_row(broken), 100)
-        parts.append(_some_waivers(fact, room - taken))
     if broken:
         parts.append(_violations(broken))
-    return join(parts)
+    if fact.waivers:
+        rows = sum(height(lines(_first_of(some), BROKEN)) for some in list(broken.values())[:ROWS])
+        rest = _without_row(broken)
+        parts.append(_some_waivers(fact, room - rows - (NOTE * lines(text(rest), WHOLE) if rest else 0)))
+    return element("div", *parts, kind="exceptions")
 
 
 def _some_waivers(fact: PolicyFact, room: int) -> Html:
     """Those that let something pass first, as many as there is room for."""
     ordered = sorted(fact.waivers, key=lambda waiver: not waiver.used)
-    heights = (2 * _lines(f"{one.subject}{_why(one)}{one.name}", 55) + 1 for one in ordered)
+    heights = (height(lines(text(f"{one.subject}{_why(one)}{one.name}"), WAIVER)) for one in ordered)
     ends = list(accumulate(heights))
     if ends[-1] <= room and len(ordered) <= MOST_WAIVERS:
         return _waivers(fact, ordered)
     count = min(sum(end <= room - NOTE for end in ends), MOST_WAIVERS)
-    rest = len(ordered) - count
-    left = f"and {amount(rest, 'more waiver')}" if count else amount(rest, "waiver")
-    link = element("p", Html(f'<a href="#policy">{text(left)}, under Policy</a>'), kind="soft")
-    return join((_waivers(fact, ordered[:count]), link)) if count else link
+    some = f"{count} of the {len(ordered)} waivers, all of them under Policy:"
+    said = some if count else f"{amount(len(ordered), 'waiver')}, under Policy"
+    link = element("p", Html(f'<a href="#policy">{text(said)}</a>'), kind="soft")
+    return join((link, _waivers(fact, ordered[:count]))) if count else link
 
 
-def _lines(said: str, characters: int) -> int:
-    """How many lines of paper it takes, of so many characters each."""
-    return -(-len(said) // characters)
+def height(count: int) -> int:
+    """Halves of a line on paper that a row of `count` lines takes."""
+    return 2 * count + 1
 
 
 def _waivers(fact: PolicyFact, waivers: Sequence[Waiver]) -> Html:

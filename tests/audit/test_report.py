@@ -171,6 +171,22 @@ def waived(subject: Audit, count: int, reason: str = "free software") -> Audit:
     return replace(subject, policy=replace(policy, waivers=waivers))
 
 
+def lengthy() -> Audit:
+    """What takes two lines and more wherever it stands: names as real wheels and policies have them."""
+    wheel = "packages: cryptography-50.0.2-cp311-abi3-manylinux_2_28_x86_64.whl"
+    member = f"{wheel}!cryptography/hazmat/primitives/serialization/ssh.py"
+    kinds = ("audit-secret", "audit-licence-unknown", "audit-startup-code", "audit-setuid")
+    found = [Finding(code, Severity.ERROR, member, "what looks like a secret in line 1") for code in kinds]
+    violations = tuple(
+        Violation(rule, member, "line 1 runs at every start of Python")
+        for rule in ("licences.allowed", "formats.startup-code", "findings.errors")
+    )
+    where = "/srv/policies/of-the-site/2026/policy.toml"
+    policy = PolicyFact(where, Sha256("a" * 64), ("licences.allowed",), (), violations)
+    reason = "seen in review number 12 and found harmless"
+    return waived(audit(policy=policy, findings=tuple(found)), 20, reason)
+
+
 def broken() -> Audit:
     """With all rules broken, and as exceptional as that."""
     violations = tuple(Violation(rule, "engine", "what breaks it") for rule in RULES)
@@ -182,6 +198,8 @@ CROWDED = {
     "ordinary": audit(),
     "exceptional": exceptional(),
     "waived": waived(audit(), 60),
+    "lengthy": lengthy(),
+    "waived in wide letters": waived(audit(), 60, "WWWWWWW " * 12),
     "waived at length": waived(audit(), 60, "read by hand, and accepted, " * 9),
     "exceptional and waived": waived(exceptional(), 60),
     "all rules broken and waived": waived(broken(), 60),
@@ -225,11 +243,11 @@ def test_of_many_waivers_the_first_page_says_how_many_and_where_they_all_are() -
     assert "Exceptions: 60 waivers, 0 broken rules" in cover
     shown = [n for n in range(60) if f"lib{n}-*" in cover]
     assert shown == [*range(11), 59], "what lets something pass comes first"
-    assert '<a href="#policy">and 48 more waivers, under Policy</a>' in first
+    assert '<a href="#policy">12 of the 60 waivers, all of them under Policy:</a>' in first
     listed = Reader(rest.partition("</section>")[0]).shown
     assert all(f"lib{n}-*" in listed for n in range(60))
-    assert "more waivers" not in first_page(waived(audit(), 12))
-    assert "and 1 more waiver, under" in first_page(waived(audit(), 13))
+    assert "of the 12 waivers" not in first_page(waived(audit(), 12))
+    assert "12 of the 13 waivers, all" in first_page(waived(audit(), 13))
     longest = waived(audit(), 2, "word " * 400)
     assert '<a href="#policy">2 waivers, under Policy</a>' in first_page(longest)
 
