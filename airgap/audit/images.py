@@ -8,14 +8,14 @@ from airgap.audit import debian_copyright, findings, licences, secrets
 from airgap.audit.code import pth_lines
 from airgap.audit.debian_copyright import is_copyright
 from airgap.audit.evidence import Account, Ecosystem, ImageFact, PackageFact, PrivilegedFile, Secret
-from airgap.audit.layers import ACCOUNTS, PRIVILEGES, KeptLayer, Replay, is_startup, privileged_names, wanted
+from airgap.audit.layers import ACCOUNTS, KeptLayer, Replay, is_startup, privileged_names, wanted
 from airgap.audit.purl import purl_of
 from airgap.decode import Fields, parse_json
 from airgap.errors import InputError
 from airgap.model import Finding, Sha256
 from airgap.oci import MAX_CONFIG, ImageManifest, parse_config, without_nulls
 from airgap.readers.image import MAX_FILE, MAX_TOTAL, Inventory, take_stock
-from airgap.readers.union import ImageFile, Union, Wish
+from airgap.readers.union import PRIVILEGES, ImageFile, Union, Wish
 
 _ECOSYSTEM = {"dpkg": Ecosystem.DEB, "apk": Ecosystem.APK, "rpm": Ecosystem.RPM}
 

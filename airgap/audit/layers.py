@@ -7,10 +7,9 @@ from airgap.audit import debian_copyright
 from airgap.audit.debian_copyright import is_copyright
 from airgap.readers.image import MAX_FILE, MAX_TOTAL, is_evidence
 from airgap.readers.tar import Entry, EntryKind
+from airgap.readers.union import PRIVILEGES
 
 ACCOUNTS = "etc/passwd"
-PRIVILEGES = 0o6000
-"""setuid and setgid."""
 
 
 def is_startup(path: str) -> bool:
@@ -54,7 +53,9 @@ def _last(path: str) -> str:
 
 
 def is_privileged(entry: Entry) -> bool:
-    return entry.kind is EntryKind.FILE and (bool(entry.mode & PRIVILEGES) or entry.capable)
+    """A hard link, too, brings a mode: docker gives it to the file."""
+    named = entry.kind in (EntryKind.FILE, EntryKind.HARD_LINK)
+    return named and (bool(entry.mode & PRIVILEGES) or entry.capable)
 
 
 class Replay:

@@ -2,6 +2,8 @@
 
 POSIX ustar and PAX (pax(1), "pax Header Block"), and of GNU's format long names, binary numbers and, by
 size alone, sparse files. Everything is capped before it is read: whoever made the archive chose its numbers.
+Readers differ where headers contradict each other. What counts here is what Go's archive/tar makes of them,
+because every engine unpacks layers with it.
 """
 
 import zlib
@@ -52,6 +54,11 @@ class Entry:
 _EXTENSIONS = frozenset({b"L", b"K", b"x", b"g"})
 _CAPABILITY = frozenset(f"{who}.xattr.security.capability" for who in ("SCHILY", "LIBARCHIVE"))
 
+_LONG_NAME, _LONG_LINK = "=path", "=linkpath"
+"""Under which GNU's long names are kept beside PAX records, whose keys have no `=`."""
+
+_LONG = {b"L": _LONG_NAME, b"K": _LONG_LINK}
+
 _KINDS = {
     **dict.fromkeys((b"0", b"\0", b"7", b"S"), EntryKind.FILE),
     b"1": EntryKind.HARD_LINK,
@@ -92,7 +99,7 @@ class TarStream:
             size = self._number(header[124:136], "size")
             if kind in _EXTENSIONS:
                 self._begin(size)
-                extended |= self._extension(kind, size)
+                extended = self._extension(kind, size, extended)
                 continue
             entry = self._entry(header, kind, size, extended)
             if extended:
@@ -156,36 +163,37 @@ class TarStream:
         return header
 
     def _entry(self, header: bytes, kind: bytes, size: int, extended: dict[str, str]) -> Entry:
-        named = extended and (extended.get("GNU.sparse.name") or extended.get("path"))
-        path = named or _path(header)
+        sparse = kind == b"S" or (bool(extended) and _is_sparse(extended))
+        path = (extended and _named(extended, sparse)) or _path(header)
         found = _KINDS.get(kind)
         if found is None:
             raise InputError(f"{self.what}: {path[:200]!r} is of type {kind!r}, which layers do not have")
-        if found is EntryKind.FILE and kind != b"S" and path.endswith("/"):
+        if kind == b"\0" and path.endswith("/"):
             found = EntryKind.DIRECTORY  # how tar wrote directories before it had a type for them
         mode, uid, gid = _owned(header[100:124])
         if found is not EntryKind.FILE:
-            target = extended.get("linkpath") or _text(header[157:257])
+            target = extended.get(_LONG_LINK) or extended.get("linkpath") or _text(header[157:257])
             return Entry(path, found, 0, target, mode=mode, uid=uid, gid=gid)
         if "size" in extended:
             size = self._decimal(extended["size"])
-        sparse = kind == b"S" or (bool(extended) and any(key.startswith("GNU.sparse") for key in extended))
         if kind == b"S":
             self._skip_sparse_map(header)
         capable = not _CAPABILITY.isdisjoint(extended)
         return Entry(path, found, size, "", sparse, mode, uid, gid, capable)
 
-    def _extension(self, kind: bytes, size: int) -> dict[str, str]:
+    def _extension(self, kind: bytes, size: int, before: dict[str, str]) -> dict[str, str]:
+        """What the headers up to this one say of the next entry."""
         if size > MAX_EXTENDED:
             raise InputError(f"{self.what}: an extended header of {size} bytes, more than {MAX_EXTENDED}")
         data = self.read(MAX_EXTENDED)
-        if kind == b"L":
-            return {"path": _text(data)}
-        if kind == b"K":
-            return {"linkpath": _text(data)}
-        records = self._pax(data)
-        # Values for all entries that follow: only names and sizes matter here, and those are one entry's.
-        return records if kind == b"x" else {}
+        if kind in _LONG:
+            return before | {_LONG[kind]: _text(data)}
+        if (
+            kind == b"g"
+        ):  # values for all entries that follow, which engines do not apply; it ends those before
+            self._pax(data)
+            return {}
+        return {key: value for key, value in before.items() if key in _LONG.values()} | self._pax(data)
 
     def _pax(self, data: bytes) -> dict[str, str]:
         """Records `<length> <key>=<value>\\n`, the length counting itself."""
@@ -214,9 +222,9 @@ class TarStream:
         """Octal digits, or with the first bit set a binary number (GNU)."""
         if field[0] == 0x80:
             return self._capped(int.from_bytes(field[1:], "big"))
-        digits = field.rstrip(b"\0 ")
+        digits = field.strip(b"\0 ")
         if digits.strip(b"01234567"):  # not as nearly all writers have it
-            digits = field.split(b"\0", 1)[0].strip()
+            digits = digits.split(b"\0", 1)[0].strip()
             if digits.strip(b"01234567"):
                 raise InputError(f"{self.what}: a tar header whose {name} is {field!r}, no number")
         return int(digits or b"0", 8)  # of twelve digits at most
@@ -282,22 +290,41 @@ def _checked(field: bytes) -> int:
 @lru_cache  # of which a layer has few
 def _owned(fields: bytes) -> tuple[int, int, int]:
     """Permission bits, user and group, which lie behind one another."""
-    return _lenient(fields[:8]) & 0o7777, _lenient(fields[8:16]), _lenient(fields[16:24])
+    return _lenient(fields[:8]) & 0o7777, max(0, _lenient(fields[8:16])), max(0, _lenient(fields[16:24]))
 
 
 def _lenient(field: bytes) -> int:
     """Mode, user or group; 0 for what is no number, as builders write for an owner they do not know."""
-    if field[:1] in (b"\x80", b"\xff"):
-        return max(0, int.from_bytes(field[1:], "big", signed=True))
-    digits = field.split(b"\0", 1)[0].strip()
+    if field[0] & 0x80:  # binary, in two's complement behind the first bit (GNU)
+        width = 8 * len(field) - 1
+        value = int.from_bytes(field, "big") & ((1 << width) - 1)
+        return value - (1 << width) if field[0] & 0x40 else value
+    digits = field.strip(b"\0 ").split(b"\0", 1)[0].strip()
     return int(digits or b"0", 8) if not digits.strip(b"01234567") else 0
+
+
+def _is_sparse(extended: dict[str, str]) -> bool:
+    """Whether PAX records make a sparse file of an entry: those of versions 0.0, 0.1 and 1.0 of GNU's."""
+    version = extended.get("GNU.sparse.major", ""), extended.get("GNU.sparse.minor", "")
+    mapped = extended.get("GNU.sparse.map") or extended.get("GNU.sparse.offset")
+    return version in _SPARSE or (version == ("", "") and bool(mapped))
+
+
+_SPARSE = (("0", "0"), ("0", "1"), ("1", "0"))
+
+
+def _named(extended: dict[str, str], sparse: bool) -> str:
+    """The name that extended headers give; '' where they give none."""
+    own = extended.get("GNU.sparse.name") if sparse else ""
+    return own or extended.get(_LONG_NAME) or extended.get("path") or ""
 
 
 def _path(header: bytes) -> str:
     name = _text(header[:100])
     if header[345] == 0 or header[257:263] != b"ustar\0":
         return name
-    prefix = _text(header[345:500])
+    # star keeps times behind a shorter prefix.
+    prefix = _text(header[345 : 476 if header[508:] == b"tar\0" else 500])
     return f"{prefix}/{name}" if prefix else name
 
 

@@ -18,6 +18,9 @@ from airgap.readers.tar import SKIP, Entry, EntryKind, TarStream
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
+PRIVILEGES = 0o6000
+"""setuid and setgid."""
+
 MAX_LINK_STEPS = 255
 """Symbolic links followed for one path (Linux allows 40)."""
 
@@ -206,7 +209,7 @@ class Union:
             if donor is None:
                 incoming.lacking["/".join(real)] = path
                 donor = ImageFile(path, None, 0, incoming.layer)
-            self._keep(parts, replace(donor, path=path, layer=incoming.layer), None)
+            self._keep(parts, replace(_owned(donor, entry), path=path, layer=incoming.layer), None)
 
     def _take(self, path: str, entry: Entry, incoming: "_Incoming") -> ImageFile:
         """The entry at hand as the file `path`: its bytes, or what somebody learns as they go by."""
@@ -316,6 +319,13 @@ class _Incoming:
             return False
         passing.end()
         return True
+
+
+def _owned(file: ImageFile, link: Entry) -> ImageFile:
+    """A file by another name: engines may give it the mode and the owner that are written beside the link."""
+    if not link.mode & PRIVILEGES:
+        return file
+    return replace(file, mode=link.mode, uid=link.uid, gid=link.gid)
 
 
 def _parts(path: str, what: str) -> list[str]:

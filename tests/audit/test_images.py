@@ -174,6 +174,15 @@ def test_a_second_name_of_a_setuid_file_outlives_the_first() -> None:
     assert codes(see(image("e", [SU], [second], [gone]))) == [("audit-setuid", "e: usr/bin/mu")]
 
 
+@pytest.mark.parametrize("target", [Entry("usr/bin/su", b"su", 0o755), Entry("usr/bin/su", target="gone")])
+def test_a_hard_link_brings_a_mode_of_its_own(target: Entry) -> None:
+    """docker gives the file the mode and the owner of the link's entry."""
+    link = Entry("srv/x", mode=0o4755, target="usr/bin/su", hard=True)
+    wanted = [] if target.target else [("audit-setuid", "e: srv/x")]
+    assert codes(see(image("e", [target], [link]))) == wanted
+    assert codes(see(image("e", [target, link]))) == wanted
+
+
 def test_secrets_of_labels_commands_and_steps_of_the_build() -> None:
     hub = "hf_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0xR"
     command = ("--api-key", "correct-horse-9", "--port", "8000")
