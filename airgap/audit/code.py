@@ -18,15 +18,28 @@ MAX_LINE = 300
 _PTH_RUNS = re.compile(r"import[ \t]")
 """site.py, `addpackage`: such a line is executed, every other one is a path."""
 
-SITE = r"[^/]+\.data/(?:purelib|platlib|data/[Ll]ib(?:64)?/(?:python[^/]*/)?(?:site|dist)-packages)/"
+_LIB = r"data/(?:local/)?[Ll]ib(?:64)?/"
+SITE = rf"[^/]+\.data/(?:purelib|platlib|{_LIB}(?:python[^/]*/)?(?:site|dist)-packages)/"
 """What of a wheel's `.data` lands where Python looks (PEP 427; `data` is spread over the environment)."""
 
-STARTUP = re.compile(
-    rf"(?:{SITE})?(?:sitecustomize|usercustomize)(?:(?:\.[\w-]+)*\.(?:py|pyc|so)|/__init__\.pyc?)"
-)
+_MODULE = r"(?:\.[\w-]+)*\.(?:py|pyc|so)"
+_OWN = rf"[^/]+\.data/{_LIB}python[^/]*/(?!(?:site|dist)-packages/).+{_MODULE}"
+"""What lands among Python's own modules, of which it imports some at every start."""
 
-KERAS_LAMBDA = re.compile(rb'"class_name":\s*"(?:Lambda|TFOpLambda)"')
+STARTUP = re.compile(rf"(?:{SITE})?(?:sitecustomize|usercustomize)(?:/__init__)?{_MODULE}|{_OWN}")
+
+
+def _json_text(*choices: str) -> bytes:
+    """A pattern of texts in JSON, which may write any letter by its number."""
+    spelled = ("".join(rf"(?:{one}|\\u(?i:{ord(one):04x}))" for one in choice) for choice in choices)
+    return f'"(?:{"|".join(spelled)})"'.encode()
+
+
+KERAS_LAMBDA = re.compile(rb"%b\s*:\s*%b" % (_json_text("class_name"), _json_text("Lambda", "TFOpLambda")))
 """Keras' serialised config of a layer that is a marshalled Python function."""
+
+KERAS_LONGEST = 64 * 1024
+"""Bytes of one, spaces among them, that are seen wherever they lie."""
 
 TORCHSCRIPT = re.compile(r"[^/]+/code/.+\.py")
 """Where torch.jit.save puts the code of a module."""
@@ -74,7 +87,7 @@ def after_numpy_header(data: bytes) -> bytes:
 
 def pth_lines(data: bytes) -> tuple[tuple[int, str, bool], ...]:
     """Lines of a `.pth` file as site.py takes them: number, text, and whether it is executed."""
-    lines = data.decode("utf-8-sig", "replace").split("\n")
+    lines = data.decode("utf-8-sig", "replace").splitlines()
     return tuple(
         (number, line.rstrip()[:MAX_LINE], bool(_PTH_RUNS.match(line)))
         for number, line in enumerate(lines, 1)

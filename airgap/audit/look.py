@@ -15,7 +15,7 @@ from airgap.audit.evidence import Secret
 from airgap.audit.findings import Rule
 from airgap.audit.layers import KeptLayer, LayerKeeper
 from airgap.audit.streams import CHUNK, STEP, BombError, Budget, Chunks, Hashed, Peeking
-from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, sniff
+from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, needed, sniff
 from airgap.audit.unpacking import COMPRESSED, opened
 from airgap.audit.wheel_seen import WheelSeen
 from airgap.errors import InputError, IntegrityError
@@ -144,7 +144,7 @@ class Looker:
         self._budget.name()
         head = stream.peek(HEAD)
         whole = len(head) if len(head) < HEAD else size if size >= 0 else 1 << 62
-        kind = sniff(head, whole, path or self._name)
+        kind = sniff(stream.peek(needed(head, whole, path or self._name)), whole, path or self._name)
         try:
             self._inside(stream, path, kind, whole, depth)
         except BombError:
@@ -160,7 +160,8 @@ class Looker:
     def small(self, data: memoryview, path: str, depth: int, *, executable: bool = False) -> None:
         """As `file`, of bytes that are all here: of most nothing more is asked than type and digest."""
         size = len(data)
-        kind = sniff(bytes(data[:HEAD]), size, path or self._name)
+        name = path or self._name
+        kind = sniff(bytes(data[: needed(bytes(data[:HEAD]), size, name)]), size, name)
         if kind in self._opened or 0 < size <= self._keep(path, depth):
             stream = Hashed(io.BytesIO(data), self._budget)
             self.file(stream, path, depth, executable=executable, size=size)
@@ -173,17 +174,19 @@ class Looker:
 
     def _inside(self, stream: Peeking, path: str, kind: str, size: int, depth: int) -> None:
         self._judge_type(path, kind)
+        data_roles = self.seen.role in (Role.MODEL, Role.FILE)
+        whole = MAX_TEXT
+        if size <= self._keep(path, depth) and (size or not path):  # nothing is to be kept of what is empty
+            self.seen.kept[path] = data = _take(stream, size)
+            stream, whole = Peeking(io.BytesIO(data), lambda piece: None), size
         if self.seen.role is Role.LAYER and not path:
             self._unpacked(stream, path, kind, depth)
         elif kind in PICKLES:
             self._pickle(stream, path, kind, size)
-        elif kind == "hdf5":
-            self._hdf5(stream, path)
-        elif size <= self._keep(path, depth) and (size or not path):  # nothing is to be kept of what is empty
-            self.seen.kept[path] = data = _take(stream, size)
-            self._text(data, path, kind)
-        elif kind in _TEXTS and size <= MAX_TEXT and self.seen.role in (Role.MODEL, Role.FILE):
+        elif kind in _TEXTS and size <= whole and data_roles:
             self._text(_take(stream, size), path, kind)
+        elif kind == "hdf5" or (kind == "json" and data_roles):
+            self._keras(stream, path)
         elif kind in ("zip", "tar") or kind in COMPRESSED:
             if depth >= MAX_DEPTH:
                 message = f"an archive inside {depth} others, deeper than is looked into"
@@ -230,8 +233,8 @@ class Looker:
             message = f"it is a pickle{renamed}{unknown}" + (f"; {found.problem}" if found.problem else "")
             self.seen.notice(findings.PICKLE, path, message, ", ".join(found.unknown))
 
-    def _hdf5(self, stream: Peeking, path: str) -> None:
-        """Keras writes a model's config into the file as text, wherever the library puts it."""
+    def _keras(self, stream: Peeking, path: str) -> None:
+        """Keras writes a model's config into HDF5 as text, wherever the library puts it."""
         before = b""
         while data := stream.read(CHUNK):
             if code.KERAS_LAMBDA.search(before + data):
@@ -239,10 +242,10 @@ class Looker:
                     findings.MODEL_CODE, path, "a Keras model with a Lambda layer, which is code"
                 )
                 return
-            before = data[-64:]
+            before = (before + data)[-code.KERAS_LONGEST :]
 
     def _text(self, data: bytes, path: str, kind: str) -> None:
-        if self.seen.role not in (Role.MODEL, Role.FILE) or kind not in _TEXTS - {PRIVATE_KEY}:
+        if kind == PRIVATE_KEY:
             return
         if kind == "json" and code.KERAS_LAMBDA.search(data):
             self.seen.notice(findings.MODEL_CODE, path, "a Keras model with a Lambda layer, which is code")

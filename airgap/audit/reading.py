@@ -16,7 +16,7 @@ from airgap.audit.look import Contents, Looker, Role
 from airgap.audit.processes import Workers, possible
 from airgap.audit.streams import Forward, Peeking, Seeking
 from airgap.audit.turns import Turns
-from airgap.audit.types import HEAD, sniff
+from airgap.audit.types import HEAD, PICKLE_NAMES, needed, sniff
 from airgap.audit.wheel_seen import kept_of_wheel, read_seen
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import blob_path
@@ -58,7 +58,8 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        return self.names[0]
+        """The first that a loader would unpickle, if any, else the first."""
+        return next((name for name in self.names if name.lower().endswith(PICKLE_NAMES)), self.names[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,8 @@ class _Blob:
 
                 forward = Forward(capped, self._see, buffer)
                 stream = Peeking(forward, lambda data: None)
-                kind = sniff(stream.peek(HEAD), stated.size, self.wanted.name)
+                head = stream.peek(needed(stream.peek(HEAD), stated.size, self.wanted.name))
+                kind = sniff(head, stated.size, self.wanted.name)
                 if kind == "zip" and self.wanted.role is not Role.LAYER:
                     self._zip(media, path, stream.peek(HEAD))
                 else:

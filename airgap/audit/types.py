@@ -12,6 +12,9 @@ import zlib
 HEAD = 4096
 """Bytes from the start of a file that decide."""
 
+MAX_AHEAD = 2 * 1024 * 1024
+"""The same under names that loaders unpickle, where opcodes go on behind `HEAD`."""
+
 EXECUTABLES = frozenset({"elf", "pe", "mach-o", "java-class", "wasm", "script", "python-bytecode"})
 """What a machine or an interpreter runs as it is."""
 
@@ -97,6 +100,8 @@ def sniff(head: bytes, size: int, name: str = "") -> str:
     if not head:
         return "empty"
     first = head[0]
+    if _unpickled(name) and _loads(head, size):
+        return "pickle"
     for offset, magic, found in _BY_FIRST[first]:
         if head.startswith(magic, offset):
             # What stands behind the start may be a string of a pickle, whose loaders begin at the start.
@@ -106,8 +111,6 @@ def sniff(head: bytes, size: int, name: str = "") -> str:
     told = ""
     if first in _DOUBTFUL or head[2:4] == b"\r\n" or head[8:9] == b"{":
         told = _executable(head) or _weights(head, size)
-    if not told and name.lower().endswith(PICKLE_NAMES) and _imports(head):
-        return "pickle"
     return told or _text(head)
 
 
@@ -121,15 +124,47 @@ def _is_zlib(head: bytes) -> bool:
         return False
 
 
-def _imports(head: bytes) -> bool:
-    """Whether these bytes, taken for a pickle, import something before they stop being one."""
-    try:
-        return any(
-            opcode.name == "STACK_GLOBAL" or (opcode.name in _IMPORTS and _NAMED.fullmatch(str(argument)))
-            for opcode, argument, _ in pickletools.genops(head)
-        )
-    except _NO_PICKLE:
+def needed(head: bytes, size: int, name: str) -> int:
+    """How many bytes `sniff` must see, by the first `HEAD`: more where a pickle may go on behind them."""
+    undecided = len(head) < size and _unpickled(name) and _imports(head, size) is None
+    return MAX_AHEAD if undecided else HEAD
+
+
+def _unpickled(name: str) -> bool:
+    return name.lower().endswith(PICKLE_NAMES)
+
+
+def _loads(head: bytes, size: int) -> bool:
+    """Whether a loader that takes these bytes for a pickle imports something, or may far behind them."""
+    imports = _imports(head, size)
+    return imports or (imports is None and MAX_AHEAD <= len(head) < size)
+
+
+def _imports(head: bytes, size: int) -> bool | None:
+    """Whether a file that begins with these bytes, taken for a pickle, imports something before it is none.
+
+    None where they are one to their end, or to what is larger than them.
+    """
+    if head[:1] == _PERSISTENT:
         return False
+    try:
+        for opcode, argument, _ in pickletools.genops(head):
+            if opcode.name == "STACK_GLOBAL":
+                return True
+            if opcode.name in _IMPORTS and _NAMED.fullmatch(str(argument)):
+                return True
+    except _NO_PICKLE as error:
+        ends = _ENDS.search(str(error))
+        beyond = ends and ends[2] and len(head) - int(ends[3]) + int(ends[2]) >= size
+        return None if ends and not beyond else False
+    return False
+
+
+_PERSISTENT = b"P"
+"""Refers to what no loader knows that takes a whole file for a pickle; zip and Parquet begin so, too."""
+
+_ENDS = re.compile(r"(exhausted|not enough data|no newline)|expected (\d+) bytes .*only (\d+) remain")
+"""What pickletools says where bytes end before a pickle or one of its opcodes does, and by how much."""
 
 
 def _executable(head: bytes) -> str:

@@ -18,7 +18,7 @@ import zstandard
 from airgap.audit import findings
 from airgap.audit.look import Contents, Looker, Noticed, Role
 from airgap.audit.streams import Budget, Peeking
-from airgap.audit.types import HEAD, sniff
+from airgap.audit.types import HEAD, needed, sniff
 from airgap.errors import InputError
 from airgap.readers.source import BytesSource
 from airgap.readers.tar import TarStream
@@ -41,7 +41,7 @@ def zipped(stored: bool = False, /, **members: bytes) -> bytes:
 
 def look(data: bytes, role: Role = Role.FILE, name: str = "given") -> Contents:
     looker = Looker(role, name, len(data), lambda path, depth: 0)
-    kind = sniff(data[:HEAD], len(data), name)
+    kind = sniff(data[: needed(data[:HEAD], len(data), name)], len(data), name)
     looker.seen.type = kind
     if kind == "zip":
         looker.archive(Archive(BytesSource(data), name))
@@ -234,6 +234,18 @@ def test_weights_that_carry_functions() -> None:
     assert look(b"\x89HDF\r\n\x1a\n" + bytes(2000), Role.MODEL).noticed == []
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        b'{"class_name" : "Lambda"}',
+        b'{"class\\u005fname": "L\\u0061mbda"}',
+        b'{"a": "' + b"x" * (1 << 20) + b'", "class_name": "Lambda"}',
+    ],
+)
+def test_a_function_among_weights_is_found_however_it_is_written(layer: bytes) -> None:
+    assert codes(look(zipped(**{"config.json": layer}), Role.MODEL)) == [("audit-model-code", "config.json")]
+
+
 def test_torchscript_is_code() -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
@@ -286,6 +298,29 @@ def test_a_pickle_under_a_name_that_loaders_unpickle_may_begin_with_anything() -
     assert codes(look(hidden, Role.MODEL, "weights.bin")) == [("audit-pickle-code", "")]
     assert codes(look(zipped(**{"a.pkl": hidden}), Role.MODEL)) == [("audit-pickle-code", "a.pkl")]
     assert codes(look(b"I am a text of no interest.", Role.MODEL, "weights.bin")) == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"GGUF" + bytes(5),
+        b"GIF89a" + bytes(3),
+        b"C\x07\x00\x00\x00\x00\x00\x00{",
+        b"N0" * HEAD,
+        b"B\0\0\x01\0" + bytes(1 << 16),
+    ],
+    ids=["gguf", "gif", "safetensors", "long", "longer"],
+)
+def test_a_pickle_that_begins_as_something_else_is_found_under_its_name(before: bytes) -> None:
+    data = before + b"0" + MALICIOUS + bytes(70_000)
+    assert codes(look(data, Role.MODEL, "pytorch_model.bin")) == [("audit-pickle-code", "")]
+    assert codes(look(zipped(a__bin=data, **{"w.pt": data}))) == [("audit-pickle-code", "w.pt")]
+
+
+def test_what_may_be_a_pickle_far_behind_its_beginning_is_taken_for_one() -> None:
+    far = b"B" + (3 << 20).to_bytes(4, "little") + bytes(3 << 20) + b"0" + MALICIOUS
+    assert codes(look(far, Role.MODEL, "pytorch_model.bin")) == [("audit-pickle", "")]
+    assert codes(look(far[: 3 << 20], Role.MODEL, "pytorch_model.bin")) == []  # it ends before
 
 
 def test_pickles_that_joblib_compresses_are_looked_into() -> None:
