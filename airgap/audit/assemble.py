@@ -132,6 +132,7 @@ class Gathered:
             self.wheels.append(fact)
             known = any(not noticed.path for noticed in one.noticed)
             self.findings += _judge_wheel(f"{artifact.name}: {file.path}", fact, package, wheel, known)
+            self.findings += _unread_pth(f"{artifact.name}: {file.path}", one)
             self._files(artifact.name, {file: one}, package.licence)
 
     def _model(self, artifact: ModelArtifact, seen: Mapping[LockedFile, Contents]) -> None:
@@ -315,6 +316,13 @@ def _judge_wheel(
     for path in fact.startup:
         yield findings.STARTUP.at(inner_path(subject, path), "Python imports it at every start")
     yield from models.judge_terms(subject, package.licence)
+
+
+def _unread_pth(subject: str, seen: Contents) -> Iterator[Finding]:
+    for one in seen.inner:
+        if one.depth == 1 and one.size and one.path not in seen.kept and _PTH.fullmatch(one.path):
+            message = f"{one.size} bytes, more than are read of a .pth file"
+            yield findings.NOT_LOOKED.at(inner_path(subject, one.path), message)
 
 
 def _some(paths: Iterable[str]) -> str:

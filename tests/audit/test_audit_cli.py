@@ -140,7 +140,11 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
     hooks = {
         "hooks-1.0.data/platlib/sitecustomize.py": b"print(1)\n",
         "hooks-1.0.data/data/lib/python3.11/site-packages/hooks.pth": b"import os\n",
+        "hooks-1.0.data/data/lib/python3.11/os.py": b"print(1)\n",
+        "hooks-1.0.data/data/local/lib/python3.11/dist-packages/local.pth": b"import os\n",
         "inside.zip!hooks.pth": b"import os\n",
+        "pickled.pth": b"ccollections\nOrderedDict\n(tR.\nimport os\n",
+        "sitecustomize/__init__.abi3.so": b"\x7fELF" + bytes(60),
     }
     bomb = wheel("bomb", members={"bomb/data.bin": bytes(80_000_000)})
     packages = [
@@ -178,6 +182,12 @@ def test_one_of_each_planted_fault_yields_exactly_those_findings(tmp_path: Path,
     assert DETECTOR not in found.out + json.dumps(found.report), "a secret is never repeated"
     free = next(p for p in found.report["packages"] if p["name"] == "free")
     assert free["licence"] == "GPL-3.0-or-later", "a fact for a policy to forbid, and no finding by itself"
+
+
+def test_a_pth_file_that_is_too_large_to_read_is_said_not_to_have_been(tmp_path: Path) -> None:
+    large = wheel("large", members={"large.pth": b"#" * (1 << 20) + b"\nimport os\n"})
+    found = audited(tmp_path, [bundles.wheels("packages", dict([large]))])
+    assert ("audit-not-looked", "packages: large-1.0-py3-none-any.whl!large.pth") in found.findings
 
 
 def test_what_is_no_fault_and_still_to_be_known(tmp_path: Path, site: Path) -> None:

@@ -103,6 +103,14 @@ def test_lines_that_run_at_every_start() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["\r", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_line_ends_where_python_ends_it(end: str) -> None:
+    startup = Entry("usr/lib/python3/dist-packages/x.pth", f"/a/path{end}import os".encode())
+    assert codes(see(image("e", [startup]))) == [
+        ("audit-startup-code", "e: usr/lib/python3/dist-packages/x.pth")
+    ]
+
+
 def test_secrets_of_the_environment_and_the_history_name_the_variable_and_not_the_value() -> None:
     gathered = see(
         image("e", env=("AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLF", "DB_PASSWORD=correct-horse", "HOME=/"))
