@@ -8,7 +8,15 @@ from airgap.audit import debian_copyright, findings, licences, secrets
 from airgap.audit.code import pth_lines
 from airgap.audit.debian_copyright import is_copyright
 from airgap.audit.evidence import Account, Ecosystem, ImageFact, PackageFact, PrivilegedFile, Secret
-from airgap.audit.layers import ACCOUNTS, KeptLayer, Replay, is_startup, privileged_names, wanted
+from airgap.audit.layers import (
+    ACCOUNTS,
+    KeptLayer,
+    Replay,
+    is_startup,
+    privileged_names,
+    sought_below,
+    wanted,
+)
 from airgap.audit.purl import purl_of
 from airgap.decode import Fields, parse_json
 from airgap.errors import InputError
@@ -50,6 +58,9 @@ def see_image(
             if layer:
                 union.apply_kept(Replay(layer), one)
         files = union.files()
+        unread += [
+            f"/{path}: leads to /{real}, of which nothing was read" for path, real in _astray(union, files)
+        ]
     except InputError as error:
         unread.append(error.message)
         files = {}
@@ -100,6 +111,13 @@ def _seen(
         shown.labels,
     )
     return ImageSeen(fact, tuple(_packages(artifact, inventory, files, union)), tuple(found))
+
+
+def _astray(union: Union, files: Mapping[str, ImageFile]) -> Iterator[tuple[str, str]]:
+    """Symbolic links on the way to evidence that lead to where nobody looked for it."""
+    for path, real in union.links(lambda path: path not in files and bool([*sought_below(path)])):
+        if not all(wanted(f"{real}{rest}") for rest in sought_below(path)):
+            yield path, real
 
 
 def _whole(file: ImageFile) -> ImageFile:
@@ -235,6 +253,7 @@ class _Config:
     def of(cls, data: bytes | None, artifact: str, found: list[Finding]) -> "_Config":
         """What cannot be read is a finding, and leaves the rest."""
         if data is None:
+            found.append(findings.NOT_LOOKED.at(f"{artifact}: config", "not looked into"))
             return cls()
         try:
             return cls._parse(data)

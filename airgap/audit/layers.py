@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from airgap.audit import debian_copyright
 from airgap.audit.debian_copyright import is_copyright
-from airgap.readers.image import MAX_FILE, MAX_TOTAL, is_evidence
+from airgap.readers.image import EVIDENCE, MAX_FILE, MAX_TOTAL, is_evidence
 from airgap.readers.tar import Entry, EntryKind
 from airgap.readers.union import PRIVILEGES
 
@@ -22,6 +22,28 @@ def is_startup(path: str) -> bool:
 def wanted(path: str) -> bool:
     """Whether an audit reads this file of an image, and says so where it cannot."""
     return path == ACCOUNTS or is_evidence(path) or is_startup(path)
+
+
+_SOUGHT = (ACCOUNTS, *EVIDENCE)
+_SOUGHT_IN = (
+    ("/site-packages", "/x.pth"),
+    ("/dist-packages", "/x.pth"),
+    (".dist-info", "/METADATA"),
+    (".egg-info", "/PKG-INFO"),
+    (".egg", "/EGG-INFO/PKG-INFO"),
+)
+
+
+def sought_below(path: str) -> Iterator[str]:
+    """What stands behind `path` in the paths of files that an audit reads, '' where it is one itself."""
+    if wanted(path):
+        yield ""
+    for one in _SOUGHT:
+        if one.startswith(f"{path}/"):
+            yield one.removeprefix(path)
+    for end, rest in _SOUGHT_IN:
+        if path.endswith(end):
+            yield rest
 
 
 MAX_COPYRIGHTS = 4 * 1024 * 1024

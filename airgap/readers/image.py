@@ -41,6 +41,13 @@ _RPM_HOMES = ("var/lib/rpm/", "usr/lib/sysimage/rpm/")
 _HOMES = ("var/lib/dpkg/", *_RPM_HOMES)
 _RPM_HOME = r"(?:var/lib|usr/lib/sysimage)/rpm/"
 _RPM = re.compile(rf"{_RPM_HOME}rpmdb\.sqlite")
+EVIDENCE = (
+    *sorted(_LISTS),
+    "var/lib/dpkg/status.d/x",
+    *(f"{home}{name}" for home in _RPM_HOMES for name in ("rpmdb.sqlite", "Packages", "Packages.db")),
+)
+"""Paths of what lists an image's packages, one of each directory; Python's lie anywhere."""
+
 _RPM_UNREAD = {
     re.compile(rf"{_RPM_HOME}Packages"): "an rpm database of Berkeley DB, which is not read",
     re.compile(rf"{_RPM_HOME}Packages\.db"): "an rpm database in the ndb format, which is not read",

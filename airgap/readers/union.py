@@ -146,6 +146,12 @@ class Union:
                     found[path] = replace(real.file, path=path)
         return dict(sorted(found.items()))
 
+    def links(self, asked: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+        """Every symbolic link that is asked for, and the path that it leads to, whatever is there."""
+        for path, node in _walk(self._root, ""):
+            if node.link is not None and asked(path):
+                yield path, "/".join(self._resolve(path))
+
     def find(self, path: str) -> ImageFile | None:
         """What was kept of the file that a path leads to, under its real path; None where nothing was."""
         try:

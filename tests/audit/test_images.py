@@ -103,6 +103,33 @@ def test_lines_that_run_at_every_start() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "real"),
+    [
+        ("usr/lib/python3/dist-packages/x.pth", "/opt/x", "opt/x"),
+        ("usr/lib/python3.11/site-packages", "../../../opt", "opt/x.pth"),
+        ("usr/lib/python3/dist-packages/x-1.dist-info", "/opt/x", "opt/x/METADATA"),
+        ("var/lib/dpkg", "/opt/dpkg", "opt/dpkg/status"),
+        ("var/lib/dpkg/status", "/opt/status", "opt/status"),
+        ("var", "/opt", "opt/lib/dpkg/status"),
+    ],
+)
+def test_evidence_behind_a_link_is_said_not_to_have_been_read(link: str, target: str, real: str) -> None:
+    entries = [Entry(real, b"import os\n"), Entry(link, target=target)]
+    assert codes(see(image("e", entries))) == [("audit-not-looked", "e")]
+
+
+def test_links_between_places_that_are_read_are_followed() -> None:
+    """As distributions make them."""
+    merged = Entry("lib", target="usr/lib")
+    release = Entry("etc/os-release", target="../usr/lib/os-release")
+    rpm = Entry("var/lib/rpm", target="../../usr/lib/sysimage/rpm")
+    site = Entry("usr/lib/python3.11/site-packages", target="../python3/dist-packages")
+    dangling = Entry("etc/mtab", target="/proc/mounts")
+    real = Entry("usr/lib/os-release", faults.OS_RELEASE)
+    assert codes(see(image("e", [real, merged, release, rpm, site, dangling]))) == []
+
+
 @pytest.mark.parametrize("end", ["\r", "\x0c", "\x1c", "\x85", "\u2028"])
 def test_a_line_ends_where_python_ends_it(end: str) -> None:
     startup = Entry("usr/lib/python3/dist-packages/x.pth", f"/a/path{end}import os".encode())
