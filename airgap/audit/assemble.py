@@ -45,6 +45,8 @@ from airgap.units import amount
 _PTH = re.compile(rf"(?:{code.SITE})?[^/]+\.pth")
 """Where a wheel's `.pth` files become ones that site.py reads."""
 
+_STATEMENT = "application/vnd.in-toto+json"
+
 _NATIVE = frozenset({"elf", "pe", "mach-o"})
 _SHOWN = 10
 
@@ -82,13 +84,21 @@ class Gathered:
             artifact.signature if isinstance(artifact, ContainerArtifact) else None,
         )
         self.artifacts.append(fact)
-        seen = {file: contents[file.sha256] for file in artifact.files if file.sha256 in contents}
+        container = isinstance(artifact, ContainerArtifact)
+        own = documents if container else {}
+        """Another artifact's may be a file of this one."""
+        seen = {
+            file: contents[file.sha256]
+            for file in artifact.files
+            if file.sha256 in contents and file.sha256 not in own
+        }
         for file in artifact.files:
-            if file.sha256 in documents:
+            if file.sha256 in own:
                 source = describe_origin(file.origin)
                 self.files.append(FileFact(artifact.name, file.path, "json", file.size, file.sha256, source))
         for file, one in seen.items():
             self.findings += _noticed(artifact.name, file.path, one)
+            self.findings += _looked_as(artifact.name, file.path, one.role, role_of(artifact, file))
         match artifact:
             case WheelsArtifact():
                 self._wheels(artifact, seen)
@@ -189,22 +199,35 @@ def manifests_of(
     artifact: ContainerArtifact, documents: Mapping[Sha256, bytes]
 ) -> Iterator[tuple[Sha256, ImageManifest]]:
     """The images of a container, one for each platform that travels; attestations are none."""
-    pending = [artifact.root]
+    pending = [(artifact.root, True)]
     locked = {file.sha256: file.media_type for file in artifact.files}
     while pending:
-        digest = pending.pop(0)
+        digest, runs = pending.pop(0)
         try:
             image = parse_image(documents[digest], f"manifest {digest}", media_type=locked[digest])
         except (InputError, KeyError):  # damaged: a finding of its blob
             continue
         if isinstance(image, ImageManifest):
-            yield digest, image
+            if runs or not _attests(image):
+                yield digest, image
         else:
             pending += [
-                one.digest
+                (one.digest, one.names_platform)
                 for one in image.manifests
-                if one.digest in locked and one.names_platform and one.media_type in (*INDEXES, *MANIFESTS)
+                if one.digest in locked and one.media_type in (*INDEXES, *MANIFESTS)
             ]
+
+
+def _attests(image: ImageManifest) -> bool:
+    """Whether it holds attestations and nothing that an engine could unpack (BuildKit)."""
+    return bool(image.layers) and all(layer.media_type == _STATEMENT for layer in image.layers)
+
+
+def _looked_as(artifact: str, path: str, role: Role, declared: Role) -> Iterator[Finding]:
+    """A blob is looked into once; as a package it is asked less than as data."""
+    if role in (Role.WHEEL, Role.LAYER) and declared in (Role.MODEL, Role.FILE):
+        message = f"looked into only as the {role} that it is in another artifact"
+        yield findings.NOT_LOOKED.at(f"{artifact}: {path}", message)
 
 
 def _source_of(artifact: Artifact) -> str:

@@ -149,7 +149,10 @@ def judge_envelope(
 
 
 def wanted_of(parts: Sequence[Part], blobs: Mapping[Sha256, StatedBlob]) -> list[Wanted]:
-    """Every blob to read but the documents that were read already, with what it is declared to be."""
+    """Every blob to read but the documents that were read already, with what it is declared to be.
+
+    What is a document of one artifact and a file of another is read again, for the latter.
+    """
     read = {digest for part in parts for digest in part.documents}
     roles: dict[Sha256, tuple[Role, list[str], int]] = {}
     for artifact in (bundled.artifact for part in parts for bundled in part.artifacts):
@@ -164,8 +167,8 @@ def wanted_of(parts: Sequence[Part], blobs: Mapping[Sha256, StatedBlob]) -> list
     return [
         Wanted(digest, stated, role, tuple(names) or (f"blobs/sha256/{digest}",), keep)
         for digest, stated in blobs.items()
-        if digest not in read
         for role, names, keep in (roles.get(digest, unnamed),)
+        if digest not in read or role is not Role.DOCUMENT
     ]
 
 

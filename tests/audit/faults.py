@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airgap.model import BundlePath, ContainerArtifact, Local, LockedFile, Sha256
 from tests.bundles import REQUEST, Content
@@ -130,6 +130,7 @@ def image(
     labels: Mapping[str, str] | None = None,
     command: Sequence[str] = ("--port", "8000"),
     steps: Sequence[str] = (),
+    more: Mapping[str, object] | None = None,
 ) -> Content:
     """An image for linux/amd64 of these layers."""
     packed = [layer(*entries) for entries in layers or (SYSTEM,)]
@@ -150,6 +151,7 @@ def image(
             },
             "rootfs": {"type": "layers", "diff_ids": diffs},
             "history": [{"created_by": step} for step in steps or ["COPY . ."] * len(packed)],
+            **(more or {}),
         }
     ).encode()
     described = [(config, f"{OCI}config.v1+json"), *((data, LAYER_TYPES["gzip"]) for data in packed)]
@@ -174,6 +176,22 @@ def image(
     return Content(
         artifact,
         {file.sha256: data for file, (data, _) in zip(files, ((manifest, ""), *described), strict=True)},
+    )
+
+
+def indexed(content: Content, **named: object) -> Content:
+    """The same image below an index, whose entry says this of it besides."""
+    artifact = content.artifact
+    assert isinstance(artifact, ContainerArtifact)
+    manifest = artifact.files[0]
+    entry = {"mediaType": manifest.media_type, "digest": f"sha256:{manifest.sha256}", "size": manifest.size}
+    kind = f"{OCI}index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [entry | named]}).encode()
+    locked = _locked(index, kind)
+    files = (locked, *artifact.files)
+    return Content(
+        replace(artifact, root=locked.sha256, digest=locked.sha256, files=files),
+        {locked.sha256: index, **content.blobs},
     )
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from airgap.cli import run
-from airgap.model import Sha384, WheelsArtifact
+from airgap.layout import digest_of
+from airgap.model import ContainerArtifact, Sha384, WheelsArtifact
 from airgap.trust.blobs import Base
 from tests import bundles
 from tests.audit import faults
@@ -188,6 +189,53 @@ def test_a_pth_file_that_is_too_large_to_read_is_said_not_to_have_been(tmp_path:
     large = wheel("large", members={"large.pth": b"#" * (1 << 20) + b"\nimport os\n"})
     found = audited(tmp_path, [bundles.wheels("packages", dict([large]))])
     assert ("audit-not-looked", "packages: large-1.0-py3-none-any.whl!large.pth") in found.findings
+
+
+@pytest.mark.parametrize(
+    "named", [{}, {"platform": {"os": "unknown", "architecture": "unknown"}}], ids=["nothing", "unknown"]
+)
+def test_an_image_that_an_index_gives_no_platform_is_one(
+    tmp_path: Path, site: Path, named: dict[str, object]
+) -> None:
+    """Engines take it: they ask its config."""
+    su = Entry("usr/bin/su", b"su", 0o4755)
+    found = audited(
+        tmp_path, [faults.indexed(image("engine", [*faults.SYSTEM, su]), **named)], "--site", site
+    )
+    assert found.findings == [("audit-setuid", "engine: usr/bin/su")]
+    assert {one["name"] for one in found.report["packages"]} == {"libssl3", "six"}
+
+
+def test_a_config_that_is_too_large_to_read_is_said_not_to_have_been(tmp_path: Path, site: Path) -> None:
+    large = image("engine", env=(f"GITHUB_TOKEN={DETECTOR}",), more={"padding": "x" * (16 << 20)})
+    found = audited(tmp_path, [large], "--site", site)
+    assert found.findings == [("audit-not-looked", "engine: config")]
+
+
+def test_a_file_that_is_a_manifest_as_well_is_looked_into_as_what_it_is_declared(
+    tmp_path: Path, site: Path
+) -> None:
+    engine = image("engine")
+    manifest = engine.blobs[engine.artifact.files[0].sha256]
+    token = b'{"token": "%b", ' % DETECTOR.encode() + manifest[1:]
+    assert isinstance(engine.artifact, ContainerArtifact)
+    made = replace(engine.artifact.files[0], sha256=digest_of(token), size=len(token))
+    files = (made, *engine.artifact.files[1:])
+    artifact = replace(engine.artifact, root=made.sha256, digest=made.sha256, files=files)
+    both = [Content(artifact, {**engine.blobs, made.sha256: token}), bundles.file("notes", token)]
+    found = audited(tmp_path, both, "--site", site)
+    assert found.findings == [("audit-secret", "notes: notes.txt")]
+    assert [
+        row["path"] for row in found.files if row["sha256"] == made.sha256 and row["artifact"] == "engine"
+    ]
+
+
+def test_a_layer_that_is_a_models_file_as_well_was_looked_into_as_a_layer(tmp_path: Path, site: Path) -> None:
+    engine = image("engine")
+    layer = engine.blobs[engine.artifact.files[2].sha256]
+    tiny = bundles.model("tiny", model_files(**{"more.tar.gz": layer}), repo="org/tiny")
+    found = audited(tmp_path, [engine, tiny], "--site", site)
+    assert found.findings == [("audit-not-looked", "tiny: more.tar.gz")]
 
 
 def test_what_is_no_fault_and_still_to_be_known(tmp_path: Path, site: Path) -> None:
