@@ -11,6 +11,7 @@ from airgap.audit.evidence import ModelFact
 from airgap.errors import InputError
 from airgap.model import Finding, ModelArtifact
 from airgap.readers.checkpoint import MAX_DOCUMENT, Checkpoint, read_checkpoints
+from airgap.readers.model_config import parse_remote_code
 from airgap.readers.safetensors import parse_header
 from airgap.readiness.nvfp4 import assess
 from airgap.units import amount
@@ -23,9 +24,10 @@ MAX_FRONT_MATTER = 256 * 1024
 MAX_TEXT = 500
 """Characters of one value of a card."""
 
-_DOCUMENTS = re.compile(
-    r"config\.json|hf_quant_config\.json|adapter_config\.json|.*\.safetensors\.index\.json"
-)
+_CONFIGS = re.compile(r"(?:.*_)?config\.json|model_index\.json")
+"""What may name code to run: of the model, its tokenizer, processors, adapters, a pipeline."""
+
+_INDEX = ".safetensors.index.json"
 _FRONT_MATTER = re.compile(rb"\A\xef?\xbb?\xbf?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 Card = Mapping[str, str | tuple[str, ...]]
@@ -42,7 +44,7 @@ def keep(path: str) -> int:
     name = PurePosixPath(path).name
     if path == CARD:
         return MAX_CARD
-    return MAX_DOCUMENT if _DOCUMENTS.fullmatch(name) else 0
+    return MAX_DOCUMENT if _CONFIGS.fullmatch(name) or name.endswith(_INDEX) else 0
 
 
 def see_model(artifact: ModelArtifact, kept: Mapping[str, bytes], complained: frozenset[str]) -> ModelSeen:
@@ -55,7 +57,8 @@ def see_model(artifact: ModelArtifact, kept: Mapping[str, bytes], complained: fr
         if damage.path not in complained:
             found.append(findings.MALFORMED.at(f"{name}: {damage.path}", damage.message))
     found += _aside(artifact, checkpoints, kept, complained)
-    remote = _remote_code(artifact, checkpoints)
+    known = complained | {damage.path for checkpoint in checkpoints for damage in checkpoint.damaged}
+    remote = _remote_code(artifact, kept, known, found)
     if remote:
         message = (
             f"{amount(len(remote), 'file or class', 'files or classes')} that trust_remote_code would run"
@@ -139,16 +142,24 @@ def _reader(kept: Mapping[str, bytes]) -> Callable[[str, int, int], bytes]:
     return read
 
 
-def _remote_code(artifact: ModelArtifact, checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    files = [file.path for file in artifact.files if file.path.endswith(".py")]
-    named = [
-        f"{code.key}: {code.reference}"
-        for checkpoint in checkpoints
-        for config in (checkpoint.config, checkpoint.adapter)
-        if config
-        for code in config.remote_code
-    ]
-    return (*files, *named)
+def _remote_code(
+    artifact: ModelArtifact, kept: Mapping[str, bytes], known: frozenset[str], found: list[Finding]
+) -> tuple[str, ...]:
+    """What is damaged or was not read is a finding, but for what is `known` already."""
+    code = {file.path: None for file in artifact.files if file.path.endswith(".py")}
+    named: dict[str, None] = {}
+    for path in (str(file.path) for file in artifact.files):
+        if not _CONFIGS.fullmatch(PurePosixPath(path).name) or path in known:
+            continue
+        subject = f"{artifact.name}: {path}"
+        if path not in kept:
+            found.append(findings.NOT_LOOKED.at(subject, "a config that was not read"))
+            continue
+        try:
+            named |= {f"{one.key}: {one.reference}": None for one in parse_remote_code(kept[path], path)}
+        except InputError as error:
+            found.append(findings.MALFORMED.at(subject, error.message.removeprefix(f"{path}: ")))
+    return (*code, *named)
 
 
 def _card(name: str, data: bytes | None, found: list[Finding]) -> Card:

@@ -74,6 +74,29 @@ def test_gated_models_and_remote_code() -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    ["tokenizer_config.json", "preprocessor_config.json", "tokenizer/config.json", "model_index.json"],
+)
+def test_code_that_any_config_names(path: str) -> None:
+    remote = b'{"auto_map": {"AutoTokenizer": ["else/where--tok.Tok", null]}}'
+    seen = see(model_files(**{path: remote}))
+    assert codes(seen) == ["audit-remote-code"]
+    assert seen.fact.remote_code == ("auto_map.AutoTokenizer: else/where--tok.Tok",)
+    assert models.keep(path) > len(remote)
+    assert codes(see(model_files(**{path: b"{"}))) == ["audit-malformed"]
+
+
+def test_a_config_that_was_not_read_may_name_code() -> None:
+    artifact = bundles.model(
+        "tiny", model_files(**{"tokenizer_config.json": b"{}"}), repo="org/tiny"
+    ).artifact
+    assert isinstance(artifact, ModelArtifact)
+    seen = models.see_model(artifact, model_files(), frozenset())
+    assert codes(seen) == ["audit-not-looked"]
+    assert codes(models.see_model(artifact, model_files(), frozenset({"tokenizer_config.json"}))) == []
+
+
+@pytest.mark.parametrize(
     "front",
     [
         "a: [",
