@@ -6,7 +6,8 @@ as long as all of it together stays within the blob's `Budget`.
 
 import hashlib
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -39,6 +40,10 @@ OVERSIZE, OVERSIZE_RATIO = 1 << 30, 20
 
 _CLOSED = frozenset({"7z", "rar", "squashfs"})
 """Archives that are not looked into."""
+
+_WHEEL = re.compile(r"[^/]+\.dist-info/METADATA")
+_IMAGE = re.compile(r"oci-layout|repositories|[0-9a-f]{64}/layer\.tar")
+"""What of an archive shows that it is a wheel, or an image as docker, podman and skopeo write it."""
 
 _TEXTS = frozenset({"text", "json", "markup", PRIVATE_KEY})
 _OPENED = PICKLES | COMPRESSED | _CLOSED | {"hdf5", "zip", "tar"}
@@ -262,6 +267,7 @@ class Looker:
 
     def _zip(self, archive: Archive, path: str, depth: int) -> None:
         base = f"{path}!" if path else ""
+        self._judge_package(path, "wheel", _WHEEL, (member.path for member in archive.members()))
         for member in sorted(archive.members(), key=lambda member: member.offset):
             if not self._is_package and code.TORCHSCRIPT.fullmatch(member.path):
                 self.seen.notice(findings.MODEL_CODE, f"{base}{member.path}", "code of a TorchScript module")
@@ -270,6 +276,11 @@ class Looker:
                 continue
             stream = Hashed(Chunks(archive.open(member.path)), self._budget)
             self.file(stream, f"{base}{member.path}", depth + 1, size=member.size)
+
+    def _judge_package(self, path: str, what: str, sign: re.Pattern[str], names: Iterable[str]) -> None:
+        if not self._is_package and any(sign.fullmatch(name) for name in names):
+            message = f"a {what} among files, which is not judged as one: declare it as what it is"
+            self.seen.notice(findings.NOT_LOOKED, path, message)
 
     @property
     def _is_package(self) -> bool:
@@ -291,7 +302,9 @@ class Looker:
     def _tar(self, tar: TarStream, path: str, depth: int) -> None:
         base = f"{path}!" if path else ""
         keeper = LayerKeeper(tar.what) if self.seen.role is Role.LAYER and not path else None
+        image = False
         for entry in tar:
+            image = image or _IMAGE.fullmatch(entry.path.removeprefix("./")) is not None
             wanted = keeper is not None and entry.kind is EntryKind.FILE and keeper.wants(entry)
             copy: bytes | None = None
             if entry.kind is not EntryKind.FILE:
@@ -306,6 +319,7 @@ class Looker:
                 keeper.add(entry, copy)
         if keeper:
             self.seen.layer = keeper.layer()
+        self._judge_package(path, "image", _IMAGE, ["oci-layout"] if image else [])
         self._end(tar, path)
 
     def _end(self, tar: TarStream, path: str) -> None:

@@ -332,6 +332,18 @@ def test_pickles_that_joblib_compresses_are_looked_into() -> None:
     assert look(b"x\x9c is how no zlib stream goes on").type == "data"
 
 
+def test_wheels_and_images_among_files_are_not_judged_as_such_and_it_is_said() -> None:
+    wheel = zipped(**{"x-1.0.dist-info/METADATA": b"Name: x\n", "x.pth": b"import os\n"})
+    assert codes(look(wheel)) == [("audit-not-looked", "")]
+    assert codes(look(zipped(**{"a.whl": wheel}), Role.MODEL)) == [("audit-not-looked", "a.whl")]
+    assert codes(look(wheel, Role.WHEEL)) == []
+    for name in ("oci-layout", f"{'a' * 64}/layer.tar", "repositories"):
+        image = tar([("manifest.json", b"[]"), (name, b"{}"), ("blobs/sha256/x", b"x")])
+        assert codes(look(image)) == [("audit-not-looked", "")]
+        assert codes(look(gzip.compress(image), Role.MODEL)) == [("audit-not-looked", "")]
+        assert codes(look(image, Role.LAYER)) == []
+
+
 def test_archives_that_cannot_be_opened_here_are_said_not_to_have_been() -> None:
     seven = b"7z\xbc\xaf\x27\x1c" + bytes(40)
     assert codes(look(seven, Role.MODEL)) == [("audit-not-looked", "")]
