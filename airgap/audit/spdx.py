@@ -1,12 +1,15 @@
 """Whether an SPDX licence expression can be met with allowed licences alone (SPDX 2.3, annex D).
 
-`A OR B` leaves the choice, `A AND B` does not. `A WITH exception` gives more than `A` does, so allowing `A`
-allows it; `LicenseRef-x-*` allows every reference that begins so. Identifiers are compared without regard to
-case, as SPDX asks; nothing else is interpreted: `GPL-2.0+` is another identifier than `GPL-2.0-or-later`.
+`A OR B` leaves the choice, `A AND B` does not. `A WITH exception` gives more than `A` does where SPDX's list
+has the exception, so allowing `A` allows it then; anything else behind WITH may take away. `LicenseRef-x-*`
+allows every reference that begins so. Identifiers are compared without regard to case, as SPDX asks; nothing
+else is interpreted: `GPL-2.0+` is another identifier than `GPL-2.0-or-later`.
 """
 
 import re
 from collections.abc import Callable, Collection, Iterator
+
+from airgap.audit.spdx_exceptions import EXCEPTIONS
 
 MAX_EXPRESSION = 1000
 """Characters; nesting is bounded by it."""
@@ -85,7 +88,8 @@ class _Reader:
         if not self._take("with"):
             return licence in self._allowed or licence.startswith(self._families)
         exception = self._identifier()
-        return licence in self._allowed or f"{licence} with {exception}" in self._allowed
+        permits_more = exception in EXCEPTIONS and licence in self._allowed
+        return permits_more or f"{licence} with {exception}" in self._allowed
 
     def _identifier(self) -> str:
         if self.at_end() or self._tokens[self._at] in ("(", ")", "and", "or", "with"):
