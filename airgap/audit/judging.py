@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from airgap.audit.answers import PolicyFact, Violation, Waiver, some_of_each
 from airgap.audit.evidence import Audit, Ecosystem, FileFact
+from airgap.audit.gaps import GAPS, NEEDED
 from airgap.audit.policy import EXPIRED, Policy
 from airgap.audit.spdx import conjuncts, permitted
-from airgap.audit.vulnerabilities import UNKNOWN as VULNERABILITY_UNKNOWN
 from airgap.errors import PolicyError
 from airgap.model import Kind, Severity
 from airgap.units import amount, human_bytes
@@ -28,9 +28,8 @@ _WEIGHT_SUFFIXES = frozenset(
     (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pkl", ".gguf", ".ggml", ".onnx", ".onnx_data", ".h5")
 ) | {".msgpack", ".tflite", ".engine", ".nemo", ".npz", ".npy"}
 
-_NOT_LOOKED = "audit-not-looked"
-_CONTENTS = (_NOT_LOOKED, "audit-bomb", "audit-malformed")
-"""Findings that say that something was not, or not wholly, looked into."""
+_FILE_WEIGHTS = frozenset({"safetensors", "pickle", "numpy-object", "gguf", "hdf5", "tflite"})
+"""Types of weights that are them wherever they are."""
 
 _FINDINGS_OF = {
     "formats.pickle": ("audit-pickle", "audit-pickle-code", "audit-model-code"),
@@ -139,9 +138,9 @@ def _terms(subject: str, licence: str, allowed: frozenset[str], by: str = "") ->
 
 def _weights(audit: Audit, policy: Policy) -> Iterator[Violation]:
     allowed = policy.weights or frozenset()
-    models = {artifact.name for artifact in audit.artifacts if artifact.kind is Kind.MODEL}
+    kinds = {artifact.name: artifact.kind for artifact in audit.artifacts}
     for file in audit.files:
-        if file.artifact in models and file.depth == 0 and _is_weights(file) and file.type not in allowed:
+        if file.depth == 0 and _is_weights(file, kinds.get(file.artifact)) and file.type not in allowed:
             message = f"weights in the format {file.type}; allowed are {', '.join(sorted(allowed)) or 'none'}"
             yield Violation(
                 "formats.weights",
@@ -152,7 +151,9 @@ def _weights(audit: Audit, policy: Policy) -> Iterator[Violation]:
     yield from _unknown(audit, "formats.weights", "contents")
 
 
-def _is_weights(file: FileFact) -> bool:
+def _is_weights(file: FileFact, kind: Kind | None) -> bool:
+    if kind is not Kind.MODEL:
+        return kind is Kind.FILE and file.type in _FILE_WEIGHTS
     return file.type in _WEIGHT_TYPES or PurePosixPath(file.path).suffix.lower() in _WEIGHT_SUFFIXES
 
 
@@ -191,9 +192,11 @@ def _indexes(audit: Audit, policy: Policy) -> Iterator[Violation]:
 
 def _registries(audit: Audit, policy: Policy) -> Iterator[Violation]:
     allowed = policy.sources.registries or frozenset()
-    local = {file.artifact for file in audit.files if _origin(file.source).startswith("local:")}
+    local: dict[str, bool] = {}
+    for file in audit.files:
+        local[file.artifact] = local.get(file.artifact, True) and _origin(file.source).startswith("local:")
     for artifact in audit.artifacts:
-        if artifact.kind is not Kind.CONTAINER or artifact.name in local:
+        if artifact.kind is not Kind.CONTAINER or local.get(artifact.name):
             continue
         registry = artifact.source.partition("/")[0] if "/" in artifact.source else ""
         if registry not in allowed:
@@ -252,6 +255,7 @@ def _file_size(audit: Audit, policy: Policy) -> Iterator[Violation]:
     for file in audit.files:
         if file.size > limit:
             yield _too_large("sizes.file", f"{file.artifact}: {file.path}", file.size, limit)
+    yield from _unknown(audit, "sizes.file", "contents")
 
 
 def _too_large(rule: str, subject: str, size: int, limit: int) -> Violation:
@@ -287,6 +291,7 @@ def _errors(audit: Audit, policy: Policy) -> Iterator[Violation]:
         if finding.severity is Severity.ERROR:
             message = f"{finding.code}: {finding.message}"
             yield Violation("findings.errors", finding.subject, message, finding.remedy)
+    yield from _unknown(audit, "findings.errors", "secrets")
 
 
 def _forbidden(audit: Audit, policy: Policy) -> Iterator[Violation]:
@@ -294,6 +299,8 @@ def _forbidden(audit: Audit, policy: Policy) -> Iterator[Violation]:
         if finding.code in (policy.forbidden or ()):
             message = f"{finding.code}: {finding.message}"
             yield Violation("findings.forbidden", finding.subject, message, finding.remedy)
+    for check in sorted({NEEDED[code] for code in policy.forbidden or () if code in NEEDED}):
+        yield from _unknown(audit, "findings.forbidden", check)
 
 
 def _checks(audit: Audit, policy: Policy) -> Iterator[Violation]:
@@ -306,63 +313,9 @@ def _checks(audit: Audit, policy: Policy) -> Iterator[Violation]:
 
 def _unknown(audit: Audit, rule: str, check: str) -> Iterator[Violation]:
     """A violation of `rule` for everything that `check` could not find out."""
-    for subject, message, remedy in _UNKNOWN[check](audit):
+    for subject, message, remedy in GAPS[check](audit):
         yield Violation(rule, subject, f"not known: {message}", remedy)
 
-
-Gap = tuple[str, str, str]
-"""Subject, message, remedy."""
-
-
-def _unread_contents(audit: Audit) -> Iterator[Gap]:
-    for finding in audit.findings:
-        missing_tool = finding.code == _NOT_LOOKED and finding.subject in ("secrets", "licences")
-        if finding.code in _CONTENTS and not missing_tool:
-            yield finding.subject, finding.message, finding.remedy
-
-
-def _missing_tool(name: str) -> Callable[[Audit], Iterator[Gap]]:
-    def find(audit: Audit) -> Iterator[Gap]:
-        for finding in audit.findings:
-            if finding.code == _NOT_LOOKED and finding.subject == name:
-                yield finding.subject, finding.message, finding.remedy
-        yield from _unread_contents(audit)
-
-    return find
-
-
-def _unjudged(audit: Audit) -> Iterator[Gap]:
-    for bundle in audit.subject.bundles:
-        if not bundle.signing.judged:
-            yield f"{bundle.name} {bundle.version}", "nobody judged its signatures", "give --site or --root"
-
-
-def _unmatched(audit: Audit) -> Iterator[Gap]:
-    if audit.vulnerabilities is None:
-        yield audit.subject.where, "no advisories were given", "give an OSV export: --osv FILE"
-    for finding in audit.findings:
-        if finding.code == VULNERABILITY_UNKNOWN:
-            yield finding.subject, finding.message, finding.remedy
-    yield from _unread_contents(audit)
-
-
-def _unready(audit: Audit) -> Iterator[Gap]:
-    if audit.verdicts is None:
-        why = "nobody asked what airgap check says; of the verbs that judge a policy audit --check alone asks"
-        yield audit.subject.where, why, "airgap audit … --check --policy FILE"
-    for verdict in audit.verdicts or ():
-        if verdict.verdict.lower() in ("unknown", "blocked"):
-            yield verdict.component, f"airgap check says {verdict.verdict}", "; ".join(verdict.reasons)[:200]
-
-
-_UNKNOWN: dict[str, Callable[[Audit], Iterator[Gap]]] = {
-    "contents": _unread_contents,
-    "licences": _missing_tool("licences"),
-    "secrets": _missing_tool("secrets"),
-    "signatures": _unjudged,
-    "vulnerabilities": _unmatched,
-    "readiness": _unready,
-}
 
 _RULES: dict[str, Callable[[Audit, Policy], Iterator[Violation]]] = {
     "licences.allowed": _licences,

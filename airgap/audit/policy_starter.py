@@ -26,7 +26,7 @@ unstated = ["deb"]              # whose copyright file no machine reads: passed 
 
 [formats]
 weights = ["safetensors"]       # by content: safetensors, gguf, hdf5, zip (torch.save), pickle, …
-pickle = false                  # no pickle anywhere
+pickle = false                  # no pickle among models and files
 remote-code = false             # no model that brings code of its own
 # startup-code = false          # no .pth line or sitecustomize that Python runs at every start
 

@@ -284,6 +284,11 @@ def test_sizes() -> None:
     ]  # fmt: skip
 
 
+def test_nobody_knows_how_large_a_file_is_that_was_not_looked_into() -> None:
+    seen = with_finding("audit-bomb", "notes: x.zip", Severity.ERROR)
+    assert broken('[sizes]\nfile = "1 GB"\n', seen) == [("sizes.file", "notes: x.zip")]
+
+
 def vulnerable(*ratings: Rating, age: int | None = 3) -> Audit:
     facts = tuple(
         VulnerabilityFact(
@@ -319,6 +324,54 @@ def test_findings_that_are_forbidden() -> None:
     assert broken('[findings]\nforbidden = ["audit-setuid"]\n', audit()) == [
         ("findings.forbidden", "engine: usr/bin/su")
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "subject"),
+    [
+        ("errors = false", "secrets"),
+        ("errors = false", "notes: x.7z"),
+        ('forbidden = ["audit-secret"]', "secrets"),
+        ('forbidden = ["audit-setuid"]', "notes: x.7z"),
+        ('forbidden = ["audit-licence-unknown"]', "licences"),
+    ],
+)
+def test_what_nobody_looked_for_may_be_there(rule: str, subject: str) -> None:
+    seen = with_finding("audit-not-looked", subject)
+    assert broken(f"[findings]\n{rule}\n", seen) == [(f"findings.{rule.partition(' ')[0]}", subject)]
+
+
+@pytest.mark.parametrize("name", ["secrets", "licences"])
+def test_an_image_that_is_called_as_a_check_was_not_looked_into_all_the_same(name: str) -> None:
+    seen = with_finding("audit-not-looked", name)
+    engine = replace(seen.artifacts[1], name=name)
+    rule = '[checks]\nrequired = ["contents"]\n'
+    assert broken(rule, seen) == []
+    assert broken(rule, replace(seen, artifacts=(engine,))) == [("checks.required", name)]
+
+
+def test_a_vulnerability_that_is_forbidden_needs_advisories() -> None:
+    rule = '[findings]\nforbidden = ["audit-vulnerable", "audit-not-looked"]\n'
+    assert broken(rule, audit()) == [("findings.forbidden", "out/serving-2026.11")]
+    assert broken(rule, vulnerable()) == []
+
+
+def test_an_image_is_local_where_all_of_it_is() -> None:
+    rule = '[sources]\nregistries = ["other.example"]\n'
+    here = FileFact("engine", "blobs/sha256/a", "json", 1, Sha256("8" * 64), "local:engine.tar")
+    there = replace(here, path="blobs/sha256/b", source="https://registry.example/v2/e/blobs/b")
+    assert broken(rule, replace(audit(), files=(here,))) == []
+    assert broken(rule, replace(audit(), files=(here, there))) == [("sources.registries", "engine")]
+
+
+def test_weights_are_weights_where_they_are_called_files() -> None:
+    rule = '[formats]\nweights = ["safetensors"]\n'
+    seen = audit(findings=())
+    for kind in ("gguf", "pickle", "hdf5"):
+        file = replace(seen.files[2], type=kind)
+        assert broken(rule, replace(seen, files=(file,))) == [("formats.weights", "notes: notes.txt")]
+    for kind in ("safetensors", "zip", "text"):
+        assert broken(rule, replace(seen, files=(replace(seen.files[2], type=kind),))) == []
 
 
 def test_readiness_may_be_required() -> None:
@@ -416,6 +469,8 @@ def test_report_json_holds_the_policy() -> None:
         ("MIT or GPL-3.0-only and GPL-3.0-only", True), ("(MIT OR GPL-3.0-only) AND GPL-3.0-only", False),
         ("Apache-2.0 WITH LLVM-exception", True), ("GPL-2.0-only WITH Classpath-exception-2.0", True),
         ("GPL-2.0-only", False), ("GPL-2.0-only WITH Other-exception", False),
+        ("MIT WITH Commons-Clause", False), ("MIT WITH LicenseRef-scancode-commons-clause", False),
+        ("MIT WITH own-exception", False), ("MIT with llvm-EXCEPTION", True),
         ("", None), ("MIT License", None), ("MIT AND", None), ("(MIT", None), ("MIT)", None), ("AND", None),
         ("see https://x", None), ("(" * 400 + "MIT", None), ("MIT " * 1000, None),
     ],
