@@ -190,6 +190,7 @@ def parse_image(data: bytes, what: str, *, media_type: str = "") -> ImageManifes
     manifest, or that calls itself other than it was called, is refused (CVE-2021-41190). Raises InputError.
     """
     document = parse_json(data, what, max_bytes=MAX_MANIFEST, floats=True)
+    _refuse_other_case(document, what)
     fields = Fields(without_nulls(document) if b"null" in data else document)
     fields.raise_if_bad(what)
     version = fields.integer("schemaVersion")
@@ -215,7 +216,9 @@ def parse_image(data: bytes, what: str, *, media_type: str = "") -> ImageManifes
 
 def parse_config(data: bytes, what: str) -> ImageConfig:
     """Read an image config. Raises InputError."""
-    fields = Fields(without_nulls(parse_json(data, what, max_bytes=MAX_CONFIG, floats=True)))
+    document = parse_json(data, what, max_bytes=MAX_CONFIG, floats=True)
+    _refuse_other_case(document, what)
+    fields = Fields(without_nulls(document))
     fields.raise_if_bad(what)
     name = "/".join((fields.text("os"), fields.text("architecture")))
     variant = fields.optional_text("variant")
@@ -277,6 +280,53 @@ def _platform(fields: Fields) -> Platform | None:
 
 def _annotations(fields: Fields) -> dict[str, str]:
     return {key: fields.text(key) for key in fields.all_keys()}
+
+
+_READ = {
+    name.casefold(): name
+    for name in (
+        *(
+            "schemaVersion",
+            "mediaType",
+            "config",
+            "layers",
+            "manifests",
+            "subject",
+            "digest",
+            "size",
+            "platform",
+        ),
+        *("annotations", "urls", "os", "architecture", "variant", "rootfs", "diff_ids", "created", "history"),
+        *(
+            "created_by",
+            "User",
+            "Env",
+            "Entrypoint",
+            "Cmd",
+            "WorkingDir",
+            "ExposedPorts",
+            "Volumes",
+            "Labels",
+        ),
+    )
+}
+_FREE = frozenset({"annotations", "ExposedPorts", "Volumes", "Labels"})
+"""Tables whose keys are anybody's."""
+
+
+def _refuse_other_case(value: Json, what: str) -> None:
+    """Go takes a key for the one it knows whatever its case, and the last of several. Raises InputError."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, list):
+            pending += one
+        for key, inner in one.items() if isinstance(one, dict) else ():
+            known = _READ.get(key.casefold(), key)
+            if known != key:
+                raise InputError(f"{what}: {key[:100]}: expected {known}, as Go's readers take it")
+            if key not in _FREE:
+                pending.append(inner)
 
 
 def without_nulls(value: Json) -> Json:

@@ -148,6 +148,10 @@ def test_the_announced_type_stands_in_for_one_that_is_missing() -> None:
         (b"[]", "", "expected a table"),
         (b'{"schemaVersion":2}', "", "config"),
         (b'{"schemaVersion":2,"schemaVersion":2}', "", "twice"),
+        (manifest(Layers=[]), "", "Layers: expected layers"),
+        (manifest(**{"layer\u017f": []}), "", "layer.: expected layers"),
+        (manifest(layers=[descriptor(Digest=f"sha256:{'b' * 64}")]), "", "Digest: expected digest"),
+        (index(Manifests=[]), "", "Manifests: expected manifests"),
         (manifest(config=descriptor(digest="sha512:" + "a" * 128)), "", "config.digest"),
         (manifest(config=descriptor(size=-1)), "", "config.size"),
         (manifest(layers=[descriptor(mediaType="a b")]), "", "layers.0..mediaType"),
@@ -251,6 +255,14 @@ def test_a_config_says_platform_and_diff_ids() -> None:
     }
     config = parse_config(json.dumps(data).encode(), "c")
     assert (str(config.platform), config.diff_ids) == ("linux/arm64/v8", (HEX,))
+    labels = {"config": {"Labels": {"OS": "x", "user": "y"}}, "history": [{"comment": "x"}]}
+    assert parse_config(json.dumps(data | labels).encode(), "c") == config
+    others: list[dict[str, object]] = [
+        {"Config": {}}, {"config": {"env": ["TOKEN=x"]}}, {"config": {"USER": "root"}},
+    ]  # fmt: skip
+    for other in others:
+        with pytest.raises(InputError, match="as Go's readers take it"):
+            parse_config(json.dumps(data | other).encode(), "c")
     with pytest.raises(InputError, match="rootfs"):
         parse_config(b'{"os":"linux","architecture":"arm64"}', "c")
     with pytest.raises(InputError, match=r"diff_ids\[0\]"):
