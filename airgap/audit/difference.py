@@ -213,13 +213,24 @@ def licence_moves(
 def new_findings(
     before: Sequence[Finding], after: Sequence[Finding]
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """Findings of the second side alone, then of the first alone: same code, subject and message are one."""
-    old = {(f.code, f.subject, f.message) for f in before}
-    new = {(f.code, f.subject, f.message) for f in after}
+    """Findings of the second side alone, then of the first alone."""
+    old, new = {_same(one) for one in before}, {_same(one) for one in after}
     return (
-        tuple(f for f in after if (f.code, f.subject, f.message) not in old),
-        tuple(f for f in before if (f.code, f.subject, f.message) not in new),
+        tuple(one for one in after if _same(one) not in old),
+        tuple(one for one in before if _same(one) not in new),
     )
+
+
+_BY_EVIDENCE = frozenset(
+    ("audit-startup-code", "audit-remote-code", "audit-pickle", "audit-pickle-code", "audit-record")
+)
+"""Findings whose evidence is what was found, and not where."""
+
+
+def _same(finding: Finding) -> tuple[str, ...]:
+    """By what two findings are one: code, subject and message, and what runs where that stands in neither."""
+    evidence = finding.evidence if finding.code in _BY_EVIDENCE else ""
+    return finding.code, finding.subject, finding.message, evidence
 
 
 def _artifact(before: Artifact | None, after: Artifact | None) -> ArtifactDifference:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from airgap.audit.difference import new_findings
 from airgap.audit.distance import distance
 from airgap.cli import run
 from airgap.lock import parse_lock, render_lock
+from airgap.model import Finding, Severity
 from tests import bundles
 from tests.audit.test_page import Reader
 from tests.servers.index import make_wheel
@@ -211,6 +213,21 @@ def test_locks_are_compared_without_any_byte(
     assert document["licences_added"] == []
     assert "not looked for in a lock" in document["notes"][0]
     assert run(["diff", *map(str, paths), "--findings"]) == 2
+
+
+def test_a_finding_of_other_code_is_a_new_one() -> None:
+    """Same place, same message: what runs is in the evidence. A layer's digest there is no news."""
+
+    def findings(line: str, layer: str) -> list[Finding]:
+        return [
+            Finding("audit-startup-code", Severity.WARNING, "x.pth", "line 1 runs at every start", line),
+            Finding("audit-remote-code", Severity.WARNING, "tiny", "2 files or classes", line),
+            Finding("audit-setuid", Severity.WARNING, "bin/su", "runs as root", layer),
+        ]
+
+    before, after = findings("import a", "layer a"), findings("import b", "layer b")
+    assert new_findings(before, after) == (tuple(after[:2]), tuple(before[:2]))
+    assert new_findings(before, before) == ((), ())
 
 
 def test_findings_that_are_new_and_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
