@@ -18,7 +18,7 @@ from airgap.audit.layers import (
     wanted,
 )
 from airgap.audit.purl import purl_of
-from airgap.decode import Fields, parse_json
+from airgap.decode import Fields, Json, parse_json
 from airgap.errors import InputError
 from airgap.model import Finding, Sha256
 from airgap.oci import MAX_CONFIG, ImageManifest, parse_config, without_nulls
@@ -264,7 +264,8 @@ class _Config:
     @classmethod
     def _parse(cls, data: bytes) -> "_Config":
         platform = parse_config(data, "config").platform
-        fields = Fields(without_nulls(parse_json(data, "config", max_bytes=MAX_CONFIG, floats=True)))
+        document = parse_json(data, "config", max_bytes=MAX_CONFIG, floats=True)
+        fields = Fields(without_nulls(document))
         run = fields.optional_table("config") or Fields({})
         environment = [line.partition("=")[::2] for line in run.texts("Env")]
         table = run.optional_table("Labels")
@@ -282,7 +283,7 @@ class _Config:
             _keys(run, "ExposedPorts"),
             _keys(run, "Volumes"),
             labels,
-            tuple(_secrets(environment, labels, (*entrypoint, *command), history)),
+            (*_secrets(environment, labels, (*entrypoint, *command), history), *_elsewhere(document)),
         )
         fields.raise_if_bad("config")
         run.raise_if_bad("config")
@@ -307,3 +308,27 @@ def _secrets(
     yield from secrets.search_command("config: command", " ".join(runs))
     for number, line in enumerate(history):
         yield from secrets.search_command(f"config: history[{number}]", line)
+
+
+_SEARCHED = re.compile(r"config\.(?:Env|Labels|Entrypoint|Cmd)\b.*|history\[\d+\]\.created_by")
+"""What `_secrets` has searched, for it knows more of it."""
+
+
+def _elsewhere(document: Json) -> Iterator[Secret]:
+    """Secrets in texts of a config that no engine asks for, which travel all the same."""
+    pending: list[tuple[str, Json]] = [("", document)]
+    while pending:
+        at, value = pending.pop()
+        if isinstance(value, list):
+            pending += [(f"{at}[{number}]", one) for number, one in enumerate(value)]
+        elif isinstance(value, dict):
+            pending += [(f"{at}.{_shown(key)}".lstrip("."), one) for key, one in value.items()]
+            if not _SEARCHED.fullmatch(at):
+                yield from secrets.search(f"config: a key of {at or 'it'}", "\n".join(value))
+        elif isinstance(value, str) and not _SEARCHED.fullmatch(at):
+            yield from secrets.search_command(f"config: {at[:100]}", value)
+
+
+def _shown(key: str) -> str:
+    """A key may be a secret itself."""
+    return key if re.fullmatch(r"[A-Za-z_]{1,30}", key) else "…"

@@ -23,7 +23,10 @@ MAX_TEXT = 256 * 1024
 """Bytes of a text that is searched."""
 
 MAX_LINE = 4096
-"""Characters of a line that is searched; longer ones are data, not text."""
+"""Characters of a line that are searched at once; longer ones are data, not text."""
+
+_OVERLAP = 512
+"""Characters that are searched twice, where a line is cut: a token is shorter."""
 
 _OWN = {
     "Hugging Face Token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
@@ -52,17 +55,26 @@ def load() -> None:
 def search(path: str, text: str) -> Iterator[Secret]:
     """Every line of a text with a secret; none where detect-secrets is not installed: ask `available`."""
     for number, line in enumerate(text.split("\n"), 1):
-        if len(line) > MAX_LINE or not _WORTH.search(line):
-            continue
-        found = {
-            detector.secret_type: max(values, key=len)
-            for detector in _detectors()
-            if (values := {value for value in detector.analyze_string(line) if value})
-        }
+        found: dict[str, str] = {}
+        for start in range(0, max(1, len(line) - _OVERLAP), MAX_LINE - _OVERLAP):
+            found |= _found(line[start : start + MAX_LINE])
+        if len(line) > MAX_LINE:
+            found.pop(_BY_NAME, None)  # it is data, in which names mean nothing
         if len(found) > 1:
             found.pop(_BY_NAME, None)  # a rule that knows whose secret it is says more
         if found:
             yield Secret(path, number, ", ".join(found), masked(max(found.values(), key=len)))
+
+
+def _found(line: str) -> dict[str, str]:
+    """The longest secret by each rule."""
+    if not _WORTH.search(line):
+        return {}
+    return {
+        detector.secret_type: max(values, key=len)
+        for detector in _detectors()
+        if (values := {value for value in detector.analyze_string(line) if value})
+    }
 
 
 def search_command(path: str, line: str) -> Iterator[Secret]:

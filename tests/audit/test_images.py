@@ -150,6 +150,26 @@ def test_secrets_of_the_environment_and_the_history_name_the_variable_and_not_th
     assert "correct-horse" not in repr(gathered)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"container_config": {"Env": [f"GITHUB_TOKEN={'ghp_' + '1234567890abcdefghij' * 2}"]}},
+        {"history": [{"created_by": "COPY", "comment": "ghp_" + "1234567890abcdefghij" * 2}]},
+        {"ghp_" + "1234567890abcdefghij" * 2: 1},
+    ],
+)
+def test_secrets_are_found_wherever_they_stand_in_a_config(more: dict[str, object]) -> None:
+    [(code, subject)] = codes(see(image("e", more=more)))
+    assert code == "audit-secret"
+    assert subject.startswith("e: config: ")
+    assert "1234567890" not in subject
+
+
+def test_a_long_line_hides_no_token() -> None:
+    token = "x" * 4090 + " ghp_" + "1234567890abcdefghij" * 2
+    assert codes(see(image("e", env=(f"PADDING={token}",)))) == [("audit-secret", "e: config: Env PADDING")]
+
+
 def test_digests_in_the_environment_are_no_secrets() -> None:
     usual = ("GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D", f"PYTHON_SHA256={'24887b92' * 8}")
     assert codes(see(image("e", env=usual))) == []
