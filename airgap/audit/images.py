@@ -12,6 +12,7 @@ from airgap.audit.layers import (
     ACCOUNTS,
     KeptLayer,
     Replay,
+    is_imported_at_start,
     is_startup,
     privileged_names,
     sought_below,
@@ -50,7 +51,8 @@ def see_image(
     privileged = privileged_names(layer for _, layer in kept if layer)
 
     def holds(path: str) -> bool:
-        return wanted(path) or is_copyright(path) or path.rpartition("/")[2] in privileged
+        known = wanted(path) or is_copyright(path) or is_imported_at_start(path)
+        return known or path.rpartition("/")[2] in privileged
 
     union = Union(Wish(holds, MAX_FILE, MAX_TOTAL))
     try:
@@ -87,6 +89,11 @@ def _seen(
     )
     found += [_privileged(artifact, one) for one in privileged]
     found += _startup(artifact, files)
+    modules = {*filter(is_imported_at_start, files), *(path for path, _ in union.links(is_imported_at_start))}
+    found += [
+        findings.STARTUP.at(f"{artifact}: {path}", "Python imports it at every start")
+        for path in sorted(modules)
+    ]
     found += [
         findings.SECRET.at(f"{artifact}: {one.path}", secrets.describe(replace(one, line=0)))
         for one in shown.secrets

@@ -1,5 +1,6 @@
 """What is kept of an image's layer while it passes, so that the image can be put together afterwards."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,17 @@ def is_startup(path: str) -> bool:
     if not path.endswith(".pth"):
         return False
     return path.rpartition("/")[0].endswith(("/site-packages", "/dist-packages"))
+
+
+_AT_START = re.compile(
+    r"(?:.*/)?(?:(?:site|dist)-packages|[Ll]ib(?:64)?/python[^/]*)/"
+    r"(?:site|user)customize(?:/__init__)?(?:\.[\w-]+)*\.(?:py|pyc|so)"
+)
+
+
+def is_imported_at_start(path: str) -> bool:
+    """A module of the two that site.py imports, where Python looks for them."""
+    return "customize" in path and _AT_START.fullmatch(path) is not None
 
 
 def wanted(path: str) -> bool:

@@ -130,6 +130,24 @@ def test_links_between_places_that_are_read_are_followed() -> None:
     assert codes(see(image("e", [real, merged, release, rpm, site, dangling]))) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "usr/lib/python3/dist-packages/sitecustomize.py",
+        "usr/local/lib/python3.11/site-packages/usercustomize/__init__.abi3.so",
+        "usr/lib/python3.11/sitecustomize.pyc",
+    ],
+)
+def test_modules_that_python_imports_at_every_start(path: str) -> None:
+    wanted = [("audit-startup-code", f"e: {path}")]
+    code, elsewhere = Entry(path, b"import os\n"), Entry("srv/sitecustomize.py")
+    real = Entry("opt/x", b"import os\n")
+    assert codes(see(image("e", [code, elsewhere]))) == wanted
+    assert codes(see(image("e", [real, Entry(path, target="/opt/x")]))) == wanted
+    assert codes(see(image("e", [real], [Entry(path, target="opt/x", hard=True)]))) == wanted
+    assert codes(see(image("e", [code], [Entry(f"{path.rpartition('/')[0]}/.wh..wh..opq")]))) == []
+
+
 @pytest.mark.parametrize("end", ["\r", "\x0c", "\x1c", "\x85", "\u2028"])
 def test_a_line_ends_where_python_ends_it(end: str) -> None:
     startup = Entry("usr/lib/python3/dist-packages/x.pth", f"/a/path{end}import os".encode())
