@@ -203,7 +203,7 @@ def _flattened(document: object) -> dict[str, str | tuple[str, ...]]:
 
 def _text(card: Card, key: str) -> str:
     value = card.get(key, "")
-    return value if isinstance(value, str) else " OR ".join(value)
+    return value if isinstance(value, str) else " AND ".join(value)
 
 
 def _texts(card: Card, key: str) -> tuple[str, ...]:

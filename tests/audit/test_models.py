@@ -73,6 +73,12 @@ def test_gated_models_and_remote_code() -> None:
     assert seen.fact.remote_code == ("modeling.py", "auto_map.AutoModel: modeling.Net")
 
 
+def test_of_several_licences_of_a_card_all_hold() -> None:
+    """Nothing says that there is a choice."""
+    seen = see(card("license: [mit, cc-by-nc-4.0]"))
+    assert (seen.fact.licence, codes(seen)) == ("mit AND cc-by-nc-4.0", ["audit-noncommercial"])
+
+
 @pytest.mark.parametrize(
     "path",
     ["tokenizer_config.json", "preprocessor_config.json", "tokenizer/config.json", "model_index.json"],
