@@ -88,7 +88,6 @@ def read_blobs(
     jobs = jobs or media.readers
     stop = threading.Event()
     workers = Workers(_apart, media, stop) if _worth_processes(wanted, jobs) else None
-
     turns = _turns(wanted, jobs if workers else max(1, jobs // 2))
 
     def look() -> Seen:
