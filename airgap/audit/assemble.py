@@ -85,8 +85,7 @@ class Gathered:
         )
         self.artifacts.append(fact)
         container = isinstance(artifact, ContainerArtifact)
-        own = documents if container else {}
-        """Another artifact's may be a file of this one."""
+        own = documents if container else {}  # what is one of another artifact may be a file of this one
         seen = {
             file: contents[file.sha256]
             for file in artifact.files

@@ -192,11 +192,10 @@ def _indexes(audit: Audit, policy: Policy) -> Iterator[Violation]:
 
 def _registries(audit: Audit, policy: Policy) -> Iterator[Violation]:
     allowed = policy.sources.registries or frozenset()
-    local: dict[str, bool] = {}
-    for file in audit.files:
-        local[file.artifact] = local.get(file.artifact, True) and _origin(file.source).startswith("local:")
+    fetched = {file.artifact for file in audit.files if not _origin(file.source).startswith("local:")}
+    local = {file.artifact for file in audit.files} - fetched
     for artifact in audit.artifacts:
-        if artifact.kind is not Kind.CONTAINER or local.get(artifact.name):
+        if artifact.kind is not Kind.CONTAINER or artifact.name in local:
             continue
         registry = artifact.source.partition("/")[0] if "/" in artifact.source else ""
         if registry not in allowed:

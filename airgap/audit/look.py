@@ -7,7 +7,7 @@ as long as all of it together stays within the blob's `Budget`.
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ from airgap.audit.evidence import Secret
 from airgap.audit.findings import Rule
 from airgap.audit.layers import KeptLayer, LayerKeeper
 from airgap.audit.streams import CHUNK, STEP, BombError, Budget, Chunks, Hashed, Peeking
-from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, needed, sniff
+from airgap.audit.types import EXECUTABLES, HEAD, PICKLES, PRIVATE_KEY, recognised, sniff
 from airgap.audit.unpacking import COMPRESSED, opened
 from airgap.audit.wheel_seen import WheelSeen
 from airgap.errors import InputError, IntegrityError
@@ -149,7 +149,7 @@ class Looker:
         self._budget.name()
         head = stream.peek(HEAD)
         whole = len(head) if len(head) < HEAD else size if size >= 0 else 1 << 62
-        kind = sniff(stream.peek(needed(head, whole, path or self._name)), whole, path or self._name)
+        kind = recognised(stream.peek, whole, path or self._name)
         try:
             self._inside(stream, path, kind, whole, depth)
         except BombError:
@@ -165,8 +165,7 @@ class Looker:
     def small(self, data: memoryview, path: str, depth: int, *, executable: bool = False) -> None:
         """As `file`, of bytes that are all here: of most nothing more is asked than type and digest."""
         size = len(data)
-        name = path or self._name
-        kind = sniff(bytes(data[: needed(bytes(data[:HEAD]), size, name)]), size, name)
+        kind = recognised(lambda count: bytes(data[:count]), size, path or self._name)
         if kind in self._opened or 0 < size <= self._keep(path, depth):
             stream = Hashed(io.BytesIO(data), self._budget)
             self.file(stream, path, depth, executable=executable, size=size)
@@ -267,7 +266,8 @@ class Looker:
 
     def _zip(self, archive: Archive, path: str, depth: int) -> None:
         base = f"{path}!" if path else ""
-        self._judge_package(path, "wheel", _WHEEL, (member.path for member in archive.members()))
+        if not self._is_package and any(_WHEEL.fullmatch(member.path) for member in archive.members()):
+            self._not_judged(path, "wheel")
         for member in sorted(archive.members(), key=lambda member: member.offset):
             if not self._is_package and code.TORCHSCRIPT.fullmatch(member.path):
                 self.seen.notice(findings.MODEL_CODE, f"{base}{member.path}", "code of a TorchScript module")
@@ -277,10 +277,9 @@ class Looker:
             stream = Hashed(Chunks(archive.open(member.path)), self._budget)
             self.file(stream, f"{base}{member.path}", depth + 1, size=member.size)
 
-    def _judge_package(self, path: str, what: str, sign: re.Pattern[str], names: Iterable[str]) -> None:
-        if not self._is_package and any(sign.fullmatch(name) for name in names):
-            message = f"a {what} among files, which is not judged as one: declare it as what it is"
-            self.seen.notice(findings.NOT_LOOKED, path, message)
+    def _not_judged(self, path: str, what: str) -> None:
+        message = f"a {what} among files, which is not judged as one: declare it as what it is"
+        self.seen.notice(findings.NOT_LOOKED, path, message)
 
     @property
     def _is_package(self) -> bool:
@@ -304,22 +303,23 @@ class Looker:
         keeper = LayerKeeper(tar.what) if self.seen.role is Role.LAYER and not path else None
         image = False
         for entry in tar:
-            image = image or _IMAGE.fullmatch(entry.path.removeprefix("./")) is not None
+            name = entry.path.removeprefix("./")
+            image = image or (not self._is_package and _IMAGE.fullmatch(name) is not None)
             wanted = keeper is not None and entry.kind is EntryKind.FILE and keeper.wants(entry)
             copy: bytes | None = None
             if entry.kind is not EntryKind.FILE:
                 self._budget.name()
             elif (data := tar.held()) is not None:
                 copy = bytes(data) if wanted else None
-                name = base + entry.path.removeprefix("./")
-                self.small(data, name, depth + 1, executable=bool(entry.mode & 0o111))
+                self.small(data, base + name, depth + 1, executable=bool(entry.mode & 0o111))
             else:
-                copy = self._passing(tar, entry, base, depth, wanted=wanted)
+                copy = self._passing(tar, entry, base + name, depth, wanted=wanted)
             if keeper:
                 keeper.add(entry, copy)
         if keeper:
             self.seen.layer = keeper.layer()
-        self._judge_package(path, "image", _IMAGE, ["oci-layout"] if image else [])
+        if image:
+            self._not_judged(path, "image")
         self._end(tar, path)
 
     def _end(self, tar: TarStream, path: str) -> None:
@@ -335,11 +335,10 @@ class Looker:
             message = "something lies behind the archive's end, which was not looked into"
             self.seen.notice(findings.MALFORMED, path, message)
 
-    def _passing(self, tar: TarStream, entry: Entry, base: str, depth: int, *, wanted: bool) -> bytes | None:
+    def _passing(self, tar: TarStream, entry: Entry, name: str, depth: int, *, wanted: bool) -> bytes | None:
         """The current file of an archive as it passes; its bytes where they are wanted."""
         copy = io.BytesIO() if wanted else None
         stream = Hashed(_Read(_copying(tar, copy) if copy else tar.chunk), self._budget)
-        name = base + entry.path.removeprefix("./")
         self.file(stream, name, depth + 1, executable=bool(entry.mode & 0o111), size=entry.size)
         return copy.getvalue() if copy else None
 

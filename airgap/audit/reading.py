@@ -16,7 +16,7 @@ from airgap.audit.look import Contents, Looker, Role
 from airgap.audit.processes import Workers, possible
 from airgap.audit.streams import Forward, Peeking, Seeking
 from airgap.audit.turns import Turns
-from airgap.audit.types import HEAD, PICKLE_NAMES, needed, sniff
+from airgap.audit.types import HEAD, PICKLE_NAMES, recognised
 from airgap.audit.wheel_seen import kept_of_wheel, read_seen
 from airgap.errors import InputError, IntegrityError
 from airgap.layout import blob_path
@@ -144,9 +144,7 @@ def _look(media: BlobSource, one: Wanted, progress: Progress, stop: threading.Ev
         _own.buffer = memoryview(bytearray(HASH_CHUNK))
     blob = _Blob(one, progress, stop)
     blob.read(media, _own.buffer)
-    if blob.finding:
-        return Seen(one.digest, None, blob.finding, blob.count)
-    return Seen(one.digest, blob.contents, None, blob.count)
+    return Seen(one.digest, None if blob.finding else blob.contents, blob.finding, blob.count)
 
 
 def _apart(media: BlobSource, one: Wanted, progress: Progress) -> Seen:
@@ -184,8 +182,7 @@ class _Blob:
 
                 forward = Forward(capped, self._see, buffer)
                 stream = Peeking(forward, lambda data: None)
-                head = stream.peek(needed(stream.peek(HEAD), stated.size, self.wanted.name))
-                kind = sniff(head, stated.size, self.wanted.name)
+                kind = recognised(stream.peek, stated.size, self.wanted.name)
                 if kind == "zip" and self.wanted.role is not Role.LAYER:
                     self._zip(media, path, stream.peek(HEAD))
                 else:

@@ -58,10 +58,9 @@ def search(path: str, text: str) -> Iterator[Secret]:
         found: dict[str, str] = {}
         for start in range(0, max(1, len(line) - _OVERLAP), MAX_LINE - _OVERLAP):
             found |= _found(line[start : start + MAX_LINE])
-        if len(line) > MAX_LINE:
-            found.pop(_BY_NAME, None)  # it is data, in which names mean nothing
-        if len(found) > 1:
-            found.pop(_BY_NAME, None)  # a rule that knows whose secret it is says more
+        if len(line) > MAX_LINE or len(found) > 1:
+            # In data names mean nothing, and a rule that knows whose secret it is says more.
+            found.pop(_BY_NAME, None)
         if found:
             yield Secret(path, number, ", ".join(found), masked(max(found.values(), key=len)))
 

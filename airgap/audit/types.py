@@ -8,6 +8,7 @@ not. Offsets and values are those of the formats' own specifications.
 import pickletools
 import re
 import zlib
+from collections.abc import Callable
 
 HEAD = 4096
 """Bytes from the start of a file that decide."""
@@ -124,10 +125,12 @@ def _is_zlib(head: bytes) -> bool:
         return False
 
 
-def needed(head: bytes, size: int, name: str) -> int:
-    """How many bytes `sniff` must see, by the first `HEAD`: more where a pickle may go on behind them."""
-    undecided = len(head) < size and _unpickled(name) and _imports(head, size) is None
-    return MAX_AHEAD if undecided else HEAD
+def recognised(peek: Callable[[int], bytes], size: int, name: str = "") -> str:
+    """As `sniff`, of a file that `peek` gives the start of: more where a pickle may go on behind `HEAD`."""
+    head = peek(HEAD)
+    if len(head) < size and _unpickled(name) and _imports(head, size) is None:
+        head = peek(MAX_AHEAD)
+    return sniff(head, size, name)
 
 
 def _unpickled(name: str) -> bool:

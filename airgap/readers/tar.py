@@ -188,9 +188,7 @@ class TarStream:
         data = self.read(MAX_EXTENDED)
         if kind in _LONG:
             return before | {_LONG[kind]: _text(data)}
-        if (
-            kind == b"g"
-        ):  # values for all entries that follow, which engines do not apply; it ends those before
+        if kind == b"g":  # values for all entries that follow: engines apply none, and drop those before
             self._pax(data)
             return {}
         return {key: value for key, value in before.items() if key in _LONG.values()} | self._pax(data)

@@ -18,7 +18,7 @@ import zstandard
 from airgap.audit import findings
 from airgap.audit.look import Contents, Looker, Noticed, Role
 from airgap.audit.streams import Budget, Peeking
-from airgap.audit.types import HEAD, needed, sniff
+from airgap.audit.types import HEAD, recognised
 from airgap.errors import InputError
 from airgap.readers.source import BytesSource
 from airgap.readers.tar import TarStream
@@ -41,7 +41,7 @@ def zipped(stored: bool = False, /, **members: bytes) -> bytes:
 
 def look(data: bytes, role: Role = Role.FILE, name: str = "given") -> Contents:
     looker = Looker(role, name, len(data), lambda path, depth: 0)
-    kind = sniff(data[: needed(data[:HEAD], len(data), name)], len(data), name)
+    kind = recognised(lambda count: data[:count], len(data), name)
     looker.seen.type = kind
     if kind == "zip":
         looker.archive(Archive(BytesSource(data), name))
