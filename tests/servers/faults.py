@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+
+from tests.servers.ending import EndingServer
 
 BLOCK = 16 * 1024
 
@@ -136,29 +137,11 @@ def fault_server() -> Iterator[FaultServer]:
         server.close()
 
 
-class _Server(ThreadingHTTPServer):
-    """Closing it ends its connections, whoever waits at them, and with them its threads."""
+class _Server(EndingServer):
+    """Closing it ends its threads, too."""
 
     daemon_threads = False  # those are not joined
     faults: FaultServer
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._connections: set[socket.socket] = set()
-        super().__init__(address, handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):  # it is closed
-                connection.shutdown(socket.SHUT_RDWR)
-        super().server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is what these tests are about."""

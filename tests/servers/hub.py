@@ -13,20 +13,19 @@ another host to any client, the CDN to which files in LFS may be redirected.
 import hashlib
 import json
 import re
-import socket
 import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from tests.servers.ending import EndingServer
 from tests.servers.hub_files import Access, File, Repo, sibling, tree_entry
 
 CHUNK = 1024 * 1024
@@ -165,28 +164,11 @@ class Hub:
         return [seen for seen in self.requests if seen.method == "GET" and seen.path.endswith(suffix)]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class _Server(EndingServer):
     def __init__(self, role: Literal["hub", "cdn"], hub: Hub) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.role = role
         self.hub = hub
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no error of the server's; anything else is, and is printed."""
